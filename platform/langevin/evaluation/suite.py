@@ -1,0 +1,183 @@
+"""One evaluation: draw samples, measure them, keep the figures with their spec, compare with another evaluation."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor
+
+from langevin.errors import ConfigError, DataError, NumericsError
+from langevin.evaluation.extractors import Extractor
+from langevin.evaluation.fidelity import inception_score, kid
+from langevin.evaluation.intervals import (
+    RESAMPLES,
+    Figure,
+    fid_figures,
+    inception_figure,
+    kid_figure,
+    precision_recall_figures,
+)
+from langevin.evaluation.judge import Judge
+from langevin.evaluation.specification import MetricSpec, plain
+from langevin.protocols import Samples
+from langevin.randomness import Keys, Noise
+
+FEWEST = 50  # images a set: below, ten splits and a covariance have nothing to stand on
+HIGHER_IS_BETTER = frozenset({"inception_score", "precision", "recall", "recognised"})
+FLOORS = frozenset({"fid_floor"})  # say something about the data, not about the model
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured. figures: by name; classes: the share that the judge recognised, by the class's number;
+    seconds: of the whole evaluation; network_calls: what one sample cost, None where unknown.
+    """
+
+    spec: MetricSpec
+    figures: Mapping[str, Figure]
+    classes: Mapping[str, Figure] = field(default_factory=dict)
+    seconds: float = 0.0
+    network_calls: int | None = None
+
+    def to_json(self) -> str:
+        """Plain JSON with sorted keys and floats of 6 digits: the same evaluation gives the same bytes."""
+        return json.dumps(plain(asdict(self)) | {"spec_hash": self.spec.hash}, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        """Read ``to_json`` back. Raises DataError where the text is none, or its spec is not the one of its hash."""
+        try:
+            found = json.loads(text)
+            claimed = found.pop("spec_hash")
+            spec = MetricSpec(**found.pop("spec"))
+            evaluation = cls(spec, _figures(found.pop("figures")), _figures(found.pop("classes")), **found)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"this is no evaluation: {error!r}", mend="evaluate again") from error
+        if spec.hash != claimed:
+            raise DataError("the spec was changed", field="spec_hash", value=claimed, mend="evaluate again")
+        return evaluation
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure in two evaluations. change: after - before; margin: its 95 % half-width; gain: > 0 is better."""
+
+    before: Figure
+    after: Figure
+    change: float
+    margin: float
+    gain: float
+
+    @property
+    def better(self) -> bool:
+        """Better by more than the interval."""
+        return self.gain > self.margin
+
+
+def compare(before: Evaluation, after: Evaluation) -> dict[str, Comparison]:
+    """The figures that both have. Raises ConfigError that names what differs where the specs do."""
+    if before.spec.hash != after.spec.hash:
+        differing = before.spec.differences(after.spec)
+        found = "; ".join(f"{name}: {ours!r} against {theirs!r}" for name, (ours, theirs) in differing.items())
+        raise ConfigError(
+            f"results of different specs are not compared: {found}",
+            field="spec",
+            value=f"{before.spec.hash} against {after.spec.hash}",
+            mend="evaluate both with one spec",
+        )
+    names = [name for name in before.figures if name in after.figures and name not in FLOORS]
+    return {name: _comparison(name, before.figures[name], after.figures[name]) for name in names}
+
+
+def draw(
+    model: Samples,
+    labels: Tensor,
+    seed: int,
+    batch: int,
+    progress: Callable[[int], None] | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """One sample a label: (N, C, H, W) float32 in [-1, 1] on the CPU; sample i depends on seed, i and label i alone.
+
+    labels: (N,) int64; batch: samples at a time: another one moves a sample by rounding only; progress: called with the
+    number done so far. Raises NumericsError that names a sample that is not finite.
+    """
+    if batch < 1:
+        raise ConfigError("is not a number of samples at a time", field="batch", value=batch, mend="give at least 1")
+    if len(labels) == 0:
+        raise ConfigError("there is nothing to draw", field="labels", value=[], mend="give at least one label")
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(labels), batch):
+            stop = min(start + batch, len(labels))
+            images = model.sample(Keys.range(seed, start, stop).to(device), labels[start:stop].to(device)).cpu()
+            broken = [start + int(index) for index in (~images.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0]]
+            if broken:
+                raise NumericsError(
+                    f"{len(broken)} samples of seed {seed} are not finite, the first of them {broken[0]}"
+                )
+            parts.append(images)
+            if progress:
+                progress(stop)
+    return torch.cat(parts)
+
+
+def evaluate_samples(
+    generated: Tensor,
+    labels: Tensor,
+    reference: Tensor,
+    train: Tensor,
+    extractor: Extractor,
+    judge: Judge,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Figure]:
+    """fid, fid_floor, fid_ratio, kid, inception_score, precision, recall, recognised, all from one pass of features.
+
+    Images (N, C, H, W) uint8; labels: (N,) int64, what was asked of each generated image; reference: the test split.
+    The floor is FID of as many training images as were generated (of all, where there are fewer) against the reference.
+    """
+    for name, images in (("generated", generated), ("reference", reference), ("train", train)):
+        if len(images) < FEWEST:
+            mend = f"give at least {FEWEST}"
+            raise ConfigError("are too few images to measure", field=name, value=len(images), mend=mend)
+    if min(len(generated), len(reference)) < extractor.dim:
+        warnings.warn(
+            f"FID of {len(generated)} against {len(reference)} images in {extractor.dim} dimensions: "
+            "fewer images than dimensions, the covariances are singular",
+            stacklevel=2,
+        )
+    ours, real = extractor.features(generated), extractor.features(reference)
+    floor = extractor.features(_subset(train, len(generated), seed))
+    fids = fid_figures(ours.features, real.features, floor.features, seed, resamples)
+    precision, recall = precision_recall_figures(ours.features, real.features, seed, resamples)
+    return {
+        "fid": fids.fid,
+        "fid_floor": fids.floor,
+        "fid_ratio": fids.ratio,
+        "kid": kid_figure(kid(ours.features, real.features, seed), len(generated), len(reference)),
+        "inception_score": inception_figure(inception_score(ours.logits, seed), len(generated)),
+        "precision": precision,
+        "recall": recall,
+        "recognised": judge.recognised(generated, labels),
+    }
+
+
+def _subset(images: Tensor, size: int, seed: int) -> Tensor:
+    """``size`` of the images, drawn by the seed: a data set may be stored by class."""
+    numbers = Noise(Keys.range(seed, 0, len(images))).uniform("floor", torch.empty(len(images), dtype=torch.float64))
+    return images[numbers.argsort()[:size].sort().values]
+
+
+def _comparison(name: str, before: Figure, after: Figure) -> Comparison:
+    change = after.value - before.value
+    margin = (before.margin**2 + after.margin**2) ** 0.5
+    return Comparison(before, after, change, margin, change if name in HIGHER_IS_BETTER else -change)
+
+
+def _figures(table: Mapping[str, Mapping[str, float]]) -> dict[str, Figure]:
+    return {name: Figure(**fields) for name, fields in table.items()}  # type: ignore[arg-type]

@@ -1,0 +1,113 @@
+"""Delivery of a journal to MLflow: every record once, in order, whatever was killed in between."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+
+from langevin.tracking.remote import BATCHED, METRICS_A_CALL, PayloadError, RemoteRun, Target
+from langevin.tracking.spool import Entry, Position, Record, Spool
+
+_LOG = logging.getLogger(__name__)
+
+
+class Deliverer:
+    """Empties a spool into the run of a target. For one thread; other processes may do the same on the same spool."""
+
+    def __init__(self, spool: Spool, target: Target) -> None:
+        self._spool, self._target = spool, target
+        self._run: RemoteRun | None = None
+        self._position: Position | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        return self._run.run_id if self._run else self._position.run_id if self._position else None
+
+    @property
+    def delivered(self) -> int:
+        """Bytes of the journal that MLflow has, as far as this process knows."""
+        return self._position.offset if self._position else 0
+
+    def drain(self) -> None:
+        """Delivers what the journal holds. Does nothing while another process is at it; raises what MLflow raises."""
+        with self._spool.turn() as ours:
+            if not ours:
+                return
+            try:
+                self._drain()
+            except Exception:
+                self._run = None  # what it knew of the run may no longer hold: the next try asks again
+                raise
+
+    def _drain(self) -> None:
+        position = self._spool.position()
+        if position != self._position:
+            self._run = None  # another process has delivered meanwhile
+        if self._run is None:
+            if position.run_id is not None and position.offset == self._spool.end():
+                self._position = position
+                return
+            self._run = RemoteRun.open(self._target, started=_first_time(self._spool))
+        if position.run_id != self._run.run_id or position.offset > self._spool.end():
+            # a new run in a new store, or a journal that was put back from a copy: all of it is offered
+            position = Position(self._run.run_id, 0)
+        while entries := self._spool.read(position.offset):
+            for group in groups(entries):
+                records = [entry.record for entry in group if entry.record is not None]
+                self._send(self._run, records)
+                position = Position(self._run.run_id, group[-1].end)
+                self._spool.advance(position)
+                self._position = position
+                for record in records:
+                    if "file" in record:
+                        self._spool.drop(record["file"])
+        self._position = position
+
+    def _send(self, run: RemoteRun, records: list[Record]) -> None:
+        try:
+            run.send(records, self._spool.payload)
+        except Exception as error:
+            if not _is_refusal(error):
+                raise
+            run.refresh()
+            if len(records) > 1:
+                for record in records:
+                    self._send(run, [record])
+                return
+            reason = " ".join(str(error).split())[:500]
+            _LOG.warning("%s: MLflow refused a record, kept in refused.jsonl: %s", self._spool.folder, reason)
+            self._spool.refuse(records[0], reason)
+
+
+def groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Neighbours that one call can carry, in order; a record that is no metric, param or tag stands by itself."""
+    group: list[Entry] = []
+    load = 0
+    for entry in entries:
+        record = entry.record or {}
+        alone = record.get("kind") not in BATCHED
+        size = len(record.get("values", ()))
+        if group and (alone or load + size > METRICS_A_CALL):
+            yield group
+            group, load = [], 0
+        group.append(entry)
+        load += size
+        if alone:
+            yield group
+            group, load = [], 0
+    if group:
+        yield group
+
+
+def _first_time(spool: Spool) -> int:
+    return next((entry.record["t"] for entry in spool.read(0) if entry.record), time.time_ns() // 1_000_000)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the record is at fault, so that sending it again would fail again."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+    return isinstance(error, PayloadError)

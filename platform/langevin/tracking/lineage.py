@@ -1,0 +1,51 @@
+"""Where a model comes from: commit -> dataset -> recipe -> run -> checkpoint, as tags that travel with all of them."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The ancestors of a checkpoint. git_commit: 40 hex digits or "unknown"; images: seen in training."""
+
+    git_commit: str
+    git_dirty: bool
+    dataset_digest: str
+    dataset_name: str
+    recipe: str
+    recipe_hash: str
+    run_name: str
+    run_id: str
+    checkpoint_sha256: str
+    images: int
+
+    def tags(self) -> dict[str, str]:
+        """One tag a field, ``langevin.FIELD``, as MLflow's runs and model versions carry them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {f"langevin.{name}": _text(value) for name, value in values.items()}
+
+
+def git_state(folder: Path) -> tuple[str, bool]:
+    """The commit that a folder is at, and whether its files differ from it; ("unknown", False) outside a repository."""
+    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    if commit is None:
+        return _UNKNOWN, False
+    return commit, bool(_git(folder, "status", "--porcelain"))
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,124 @@
+"""Where MLflow keeps things: the tracking URI, the artifact folder, the experiment, the server that shows them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from langevin.errors import ConfigError, TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)")
+_SERVED = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://|https?://|databricks")
+
+
+def tracking_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI where it is set, otherwise the SQLite store ``root/mlflow/mlflow.db``, whose folder it makes.
+
+    A relative SQLite path becomes absolute: the workers of a cluster change their working directory. Raises ConfigError
+    for a store that MLflow no longer writes to (plain folders).
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(root).resolve()}/mlflow/mlflow.db"
+    if not _SERVED.match(uri):
+        raise ConfigError(
+            "is not a store that MLflow can write to",
+            field="MLFLOW_TRACKING_URI",
+            value=uri,
+            mend="give sqlite:///PATH, a database URI or http(s)://HOST:PORT, or leave it unset",
+        )
+    database = sqlite_path(uri)
+    if database is None:
+        return uri
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{database}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The absolute path of a SQLite store's file; None for every other store."""
+    found = _SQLITE.match(uri)
+    return Path(found["path"]).resolve() if found else None
+
+
+def artifact_folder(uri: str) -> str | None:
+    """Where the artifacts of a SQLite store lie: beside it. None for a server, which knows for itself."""
+    database = sqlite_path(uri)
+    return str(database.parent / "artifacts") if database else None
+
+
+def client(uri: str) -> MlflowClient:
+    """A client of exactly this store, whatever MLflow's global state says. Makes the tables of a new SQLite store."""
+    database = sqlite_path(uri)
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    # two processes that make the tables of one new store at once would both fail
+    with locked(database.with_suffix(".lock")) if database else nullcontext():
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def ensure_experiment(client: MlflowClient, name: str, artifact_root: str | None = None) -> str:
+    """The id of the experiment, made where there is none (another process may make it at the same moment).
+
+    artifact_root: where its artifacts go; by default beside a SQLite store, or wherever the server puts them.
+    """
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return client.create_experiment(name, artifact_root or artifact_folder(client.tracking_uri))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return ensure_experiment(client, name, artifact_root)
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return experiment.experiment_id
+
+
+def server_command(root: Path, port: int) -> list[str]:
+    """The command that serves the store of ``tracking_uri(root)`` with its UI on 127.0.0.1, for this machine alone.
+
+    Raises ConfigError where that store is a server already.
+    """
+    uri = tracking_uri(root)
+    if uri.startswith(("http", "databricks")):
+        raise ConfigError(
+            "is a server already", field="MLFLOW_TRACKING_URI", value=uri, mend=f"open {uri} in a browser"
+        )
+    artifacts = artifact_folder(uri)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--artifacts-destination", artifacts] if artifacts else []
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # a page of another site that resolves its name to 127.0.0.1 is refused
+    return [*command, "--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds an advisory lock between processes; the kernel frees it when the holder dies."""
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def reachable(uri: str) -> Iterator[None]:
+    """Turns what MLflow raises about its store or the way to it into one TrackingError that names the store."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise TrackingError(f"MLflow at {uri} did not answer: {reason[0]}") from error

@@ -1,0 +1,105 @@
+"""The training loop: torch only, in one process or in each of a group. Progress is counted in images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from langevin.errors import NumericsError
+from langevin.protocols import Batch
+from langevin.randomness import Keys
+from langevin.training import parallel
+from langevin.training.optimiser import LearningRate
+from langevin.training.state import TrainState
+
+PATIENCE = 5  # steps in a row without a finite gradient before the run gives up
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the loop does and when; every count is in images over all workers, ``batch`` is the global one."""
+
+    images: int
+    batch: int
+    seed: int
+    learning_rate: LearningRate
+    gradient_clip: float
+    log_every: int
+    validate_every: int
+    checkpoint_every: int
+
+
+class Observer(Protocol):
+    """What happens beside the steps. Called on every process, at the same images."""
+
+    def log(self, images: int, metrics: dict[str, float]) -> None: ...
+    def skipped(self, images: int, ordinals: list[int]) -> None: ...
+    def validate(self, state: TrainState) -> None: ...
+    def checkpoint(self, state: TrainState) -> None: ...
+
+
+def fit(state: TrainState, batches: Iterator[Batch], plan: Plan, observer: Observer) -> None:
+    """Trains ``state`` to the plan's images. batches: this process's share of the stream, from ``state.images`` on.
+
+    Each sample's randomness is keyed by (plan.seed, its ordinal): the same for any number of workers. A step whose
+    gradient is not finite changes nothing; NumericsError after PATIENCE of them in a row.
+    """
+    device = parallel.device()
+    loss_of = parallel.distributed(state.model)
+    parameters = [p for p in state.model.parameters() if p.requires_grad]
+    meter, bad = _Meter(device), 0
+    while state.images < plan.images:
+        batch = next(batches).to(device)
+        for group in state.optimiser.param_groups:
+            group["lr"] = plan.learning_rate(state.images)
+        state.optimiser.zero_grad(set_to_none=True)
+        losses = loss_of(batch, Keys(plan.seed, batch.ordinals))
+        # the group averages its gradients: this share of the global batch's mean counts world times
+        (losses.sum() * (parallel.world() / plan.batch)).backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, plan.gradient_clip)
+        before, state.images = state.images, state.images + plan.batch
+        if torch.isfinite(norm):
+            bad = 0
+            state.optimiser.step()
+            state.ema.update(state.model)
+            meter.add(losses.detach(), norm)
+        else:
+            bad += 1
+            observer.skipped(state.images, batch.ordinals[~torch.isfinite(losses)].tolist())
+            if bad == PATIENCE:
+                raise NumericsError(f"no finite gradient in {bad} steps in a row, the last after {state.images} images")
+        done = state.images >= plan.images
+        if done or _passed(plan.log_every, before, state.images):
+            observer.log(state.images, meter.read() | {"lr": plan.learning_rate(before)})
+        if done or _passed(plan.validate_every, before, state.images):
+            observer.validate(state)
+        if done or _passed(plan.checkpoint_every, before, state.images):
+            observer.checkpoint(state)
+
+
+def _passed(every: int, before: int, after: int) -> bool:
+    return before // every < after // every
+
+
+class _Meter:
+    """Means since the last reading, over all processes: loss, gradient norm, images/s."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, images, norm x images
+        self.since = time.perf_counter()
+
+    def add(self, losses: Tensor, norm: Tensor) -> None:
+        n = len(losses)
+        self.sums += torch.stack([losses.sum().double(), losses.new_tensor(n).double(), norm.double() * n])
+
+    def read(self) -> dict[str, float]:
+        loss, images, norm = parallel.summed(self.sums).tolist()
+        now = time.perf_counter()
+        rate = images / (now - self.since)
+        self.sums, self.since = torch.zeros_like(self.sums), now
+        return {"loss": loss / max(images, 1), "gradient_norm": norm / max(images, 1), "images_per_second": rate}

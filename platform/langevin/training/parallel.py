@@ -1,0 +1,51 @@
+"""One process or many: the same loop. The process group, where there is one, was made by whoever started the process."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from langevin.protocols import Batch, Trainable
+from langevin.randomness import Keys
+
+
+class LossModule(nn.Module):
+    """A method's loss as a module's forward, which is where DistributedDataParallel hooks in."""
+
+    def __init__(self, method: nn.Module) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batch: Batch, keys: Keys) -> Tensor:
+        method: Trainable = self.method  # type: ignore[assignment]
+        return method.loss(batch, keys).total
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def distributed(method: nn.Module) -> nn.Module:
+    """The method's loss, its gradients averaged over the process group."""
+    module = LossModule(method)
+    if world() == 1:
+        return module
+    return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def summed(values: Tensor) -> Tensor:
+    """The sum over all processes, on each of them."""
+    if world() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def device() -> torch.device:
+    """The accelerator that this process was given, or the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

@@ -1,0 +1,293 @@
+"""What is reported arrives once, in one run, whatever dies in between. Real SQLite stores, real kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from langevin.errors import ConfigError, TrackingError
+from langevin.tracking.runs import Tracker, find_run, history
+from langevin.tracking.store import client
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+CHILD = """
+import sys, time
+from pathlib import Path
+from langevin.tracking.runs import Tracker
+uri, folder, steps, pause = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+tracker = Tracker(uri, "digits", "run-a", folder)
+for step in range(steps):
+    tracker.metrics(step * 128, {"loss": 1 / (1 + step), "lr": 0.1})
+    time.sleep(pause)
+sys.exit(0 if tracker.close(timeout_s=80) else 3)
+"""
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def all_runs(uri: str, experiment: str = "digits"):
+    found = client(uri).get_experiment_by_name(experiment)
+    return client(uri).search_runs([found.experiment_id], run_view_type=ViewType.ALL)
+
+
+def test_everything_reported_is_in_mlflow(uri: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<p>hello</p>")
+    folder = tmp_path / "extras"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a.json").write_text("{}")
+    with Tracker(uri, "digits", "run-a", tmp_path / "run") as tracker:
+        tracker.params({"train.lr": 2e-4, "name": "x" * 7000})
+        tracker.tags({"langevin.recipe": "ddpm-digits"})
+        tracker.metrics(128, {"loss": 0.5, "recall/5%": np.float32(0.25)})
+        tracker.image("samples/ema", 128, np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+        tracker.artifact(page, "report")
+        page.write_text("changed after the call")
+        tracker.artifact(folder)
+        tracker.text("summary", "notes/summary.txt")
+        tracker.dataset("digits", "f" * 40, "/data/digits", "training")
+        assert tracker.deliver(20)
+        assert client(uri).get_run(tracker.run_id).info.status == "RUNNING"
+    run = client(uri).get_run(tracker.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "run-a"
+    assert run.data.params == {"train.lr": "0.0002", "name": "x" * 6000}
+    assert run.data.tags["langevin.recipe"] == "ddpm-digits"
+    assert run.data.metrics == {"loss": 0.5, "recall/5_": 0.25}
+    dataset = run.inputs.dataset_inputs[0]
+    assert (dataset.dataset.name, dataset.dataset.digest, dataset.tags[0].value) == ("digits", "f" * 36, "training")
+    artifacts = tmp_path / "mlflow" / "artifacts" / tracker.run_id / "artifacts"
+    assert (artifacts / "report" / "page.html").read_text() == "<p>hello</p>"
+    assert (artifacts / "extras" / "deep" / "a.json").exists()
+    assert (artifacts / "notes" / "summary.txt").read_text() == "summary"
+    pictures = sorted(path.name for path in (artifacts / "images").iterdir())
+    assert len(pictures) == 2
+    assert all(name.startswith("samples~ema+step+128+timestamp+") for name in pictures)
+    assert list((tmp_path / "run" / "spool" / "payload").iterdir()) == []
+    assert find_run(uri, "digits", "run-a") == tracker.run_id
+    assert find_run(uri, "digits", "run-b") is None
+    assert find_run(uri, "nothing", "run-a") is None
+
+
+def test_calls_return_at_once_and_wait_on_disk_while_mlflow_is_away(uri: str, tmp_path: Path) -> None:
+    away = Tracker(f"http://127.0.0.1:{closed_port()}", "digits", "run-a", tmp_path / "run")
+    times = []
+    for step in range(400):
+        start = time.perf_counter()
+        away.metrics(step, {"loss": 1.0 / (step + 1), "grad": 1.0, "lr": 1e-3})
+        times.append(time.perf_counter() - start)
+    away.image("grid", 0, np.zeros((8, 8), np.uint8))
+    assert statistics.median(times) < 1e-3
+    assert away.run_id is None
+    start = time.perf_counter()
+    assert not away.close(timeout_s=0.3)
+    assert time.perf_counter() - start < 2
+
+    with Tracker(uri, "digits", "run-a", tmp_path / "run") as later:
+        assert later.deliver(20)
+    assert history(uri, later.run_id, "loss") == [(step, 1.0 / (step + 1)) for step in range(400)]
+    assert client(uri).list_artifacts(later.run_id, "images")
+    first = json.loads((tmp_path / "run" / "spool" / "records.jsonl").read_text().splitlines()[0])
+    assert client(uri).get_run(later.run_id).info.start_time == first["t"]  # it started then, not when MLflow came back
+
+
+def test_a_resumed_run_is_the_same_run_without_double_points(uri: str, tmp_path: Path, caplog) -> None:
+    grid = np.zeros((8, 8, 1), np.uint8)
+    with Tracker(uri, "digits", "run-a", tmp_path / "run") as first:
+        first.params({"lr": 1, "batch": 8})
+        first.image("grid", 3, grid)
+        for step in range(5):
+            first.metrics(step, {"loss": float(step)})
+    with Tracker(
+        uri, "digits", "run-a", tmp_path / "elsewhere"
+    ) as second:  # the evaluate stage, in a folder of its own
+        second.params({"lr": 2, "batch": 8, "new": "x"})
+        second.image("grid", 3, grid + 1)
+        second.image("grid", 6, grid)
+        for step in range(3, 8):
+            second.metrics(step, {"loss": float(step), "fid": 2.0})
+            second.metrics(step, {"loss": -1.0})  # the same step once more within one process
+        assert second.deliver(20)
+        assert client(uri).get_run(second.run_id).info.status == "RUNNING"
+    assert second.run_id == first.run_id
+    assert len(all_runs(uri)) == 1
+    assert history(uri, first.run_id, "loss") == [(step, float(step)) for step in range(8)]
+    assert history(uri, first.run_id, "fid") == [(step, 2.0) for step in range(3, 8)]
+    run = client(uri).get_run(first.run_id)
+    assert run.data.params == {"lr": "1", "batch": "8", "new": "x"}
+    assert run.data.tags["langevin.param_changed.lr"] == "2"
+    assert "parameter lr" in caplog.text
+    assert "parameter batch" not in caplog.text
+    assert len(client(uri).list_artifacts(first.run_id, "images")) == 4
+
+
+@pytest.mark.parametrize("lost", ["position", "store"])
+def test_bookkeeping_or_store_lost_after_delivery(uri: str, tmp_path: Path, empty_store: Path, lost: str) -> None:
+    """A kill between delivery and bookkeeping leaves the first case; a new MLflow for an old run is the second."""
+    with Tracker(uri, "digits", "run-a", tmp_path / "run") as before:
+        before.params({"lr": 1})
+        before.image("grid", 0, np.zeros((8, 8), np.uint8))
+        before.metrics(0, {"loss": 1.0})
+    if lost == "position":
+        (tmp_path / "run" / "spool" / "position.json").unlink()
+    else:
+        uri = f"sqlite:///{tmp_path}/other.db"
+        (tmp_path / "other.db").write_bytes(empty_store.read_bytes())
+    with Tracker(uri, "digits", "run-a", tmp_path / "run") as after:
+        after.metrics(1, {"loss": 0.5})
+    assert (after.run_id == before.run_id) == (lost == "position")
+    assert history(uri, after.run_id, "loss") == [(0, 1.0), (1, 0.5)]
+    assert client(uri).get_run(after.run_id).data.params == {"lr": "1"}
+    assert len(all_runs(uri)) == 1
+    assert len(client(uri).list_artifacts(after.run_id, "images")) == (2 if lost == "position" else 0)
+
+
+def test_an_answer_lost_after_mlflow_has_done_the_work(uri: str, tmp_path: Path, monkeypatch) -> None:
+    """Every kind of call succeeds in the store and fails on its way back, once each: nothing may double."""
+    lost: list[str] = []
+
+    def loses_the_first_answer(name: str):
+        call = getattr(MlflowClient, name)
+
+        def wrapped(self, *arguments, **options):
+            answer = call(self, *arguments, **options)
+            if name not in lost:
+                lost.append(name)
+                raise ConnectionError("the answer was lost")
+            return answer
+
+        monkeypatch.setattr(MlflowClient, name, wrapped)
+
+    calls = ("create_run", "log_batch", "log_artifact", "log_inputs", "set_tag", "set_terminated")
+    for name in calls:
+        loses_the_first_answer(name)
+    with Tracker(uri, "digits", "run-a", tmp_path / "run") as tracker:
+        tracker.metrics(0, {"loss": 1.0})
+        tracker.image("grid", 0, np.zeros((8, 8), np.uint8))
+        tracker.dataset("digits", "d", "/data", "training")
+        tracker.metrics(0, {"loss": 1.0})
+        tracker.metrics(1, {"loss": 0.5})
+    assert set(lost) == set(calls)
+    assert [run.info.run_id for run in all_runs(uri)] == [tracker.run_id]
+    assert history(uri, tracker.run_id, "loss") == [(0, 1.0), (1, 0.5)]
+    assert len(client(uri).list_artifacts(tracker.run_id, "images")) == 2
+    run = client(uri).get_run(tracker.run_id)
+    assert (run.info.status, len(run.inputs.dataset_inputs)) == ("FINISHED", 1)
+
+
+def test_killed_while_it_logs_and_run_again_from_the_start(uri: str, tmp_path: Path) -> None:
+    position = tmp_path / "run" / "spool" / "position.json"
+    command = [sys.executable, "-c", CHILD, uri, str(tmp_path / "run")]
+    child = subprocess.Popen([*command, "100000", "0.002"])
+    deadline = time.monotonic() + 60
+    while not (position.exists() and json.loads(position.read_text())["offset"] > 2000):
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    reported = sum('"metrics"' in line for line in (position.parent / "records.jsonl").read_text().splitlines())
+    assert all_runs(uri)[0].info.status == "RUNNING"
+
+    steps = reported + 50
+    assert subprocess.run([*command, str(steps), "0"], timeout=60).returncode == 0
+    runs = all_runs(uri)
+    assert len(runs) == 1
+    assert runs[0].info.status == "FINISHED"
+    for key in ("loss", "lr"):
+        assert [step for step, _ in history(uri, runs[0].info.run_id, key)] == [step * 128 for step in range(steps)]
+
+
+def test_two_processes_make_one_experiment_and_one_run_in_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    commands = [[sys.executable, "-c", CHILD, uri, str(tmp_path / name), "40", "0"] for name in ("one", "two")]
+    children = [subprocess.Popen(command) for command in commands]
+    assert [child.wait(timeout=90) for child in children] == [0, 0]
+    active = [run for run in all_runs(uri) if run.info.lifecycle_stage == "active"]
+    assert len(active) == 1
+    assert {step for step, _ in history(uri, active[0].info.run_id, "loss")} == {step * 128 for step in range(40)}
+
+
+def test_what_is_not_finite_is_marked_at_its_step(uri: str, tmp_path: Path) -> None:
+    with Tracker(uri, "digits", "run-a", tmp_path / "run") as tracker:
+        tracker.metrics(0, {"loss": 1.0})
+        tracker.metrics(1, {"loss": float("nan"), "grad": float("-inf"), "lr": 0.1})
+        tracker.metrics(2, {"loss": 0.5})
+    assert history(uri, tracker.run_id, "loss") == [(0, 1.0), (2, 0.5)]
+    assert history(uri, tracker.run_id, "loss.nonfinite") == [(1, 1.0)]
+    assert history(uri, tracker.run_id, "grad.nonfinite") == [(1, 1.0)]
+    assert history(uri, tracker.run_id, "lr") == [(1, 0.1)]
+
+
+def test_large_batches_and_refused_records_do_not_stop_the_others(uri: str, tmp_path: Path, caplog) -> None:
+    many = {f"key{index:04}": float(index) for index in range(1201)}
+    with Tracker(uri, "digits", "run-a", tmp_path / "run") as tracker:
+        tracker.params(many)
+        tracker.metrics(0, many)
+        tracker._spool.append({"t": 1, "kind": "metrics", "step": 0, "values": {"../up": 1.0}})
+        tracker._spool.append({"t": 1, "kind": "image", "key": "grid", "step": 0, "file": "gone.npy"})
+        tracker.artifact(tmp_path / "missing.txt")
+        tracker.metrics(1, {"loss": 1.0})
+        tracker.metrics(1, {"../odd//name": 2.0})
+    run = client(uri).get_run(tracker.run_id)
+    assert run.data.metrics == many | {"loss": 1.0, "odd/name": 2.0}
+    assert len(run.data.params) == 1201
+    refused = (tmp_path / "run" / "spool" / "refused.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in refused] == ["metrics", "image"]
+    assert "missing.txt" in caplog.text
+
+
+def test_a_line_cut_short_costs_only_itself(uri: str, tmp_path: Path) -> None:
+    with Tracker(uri, "digits", "run-a", tmp_path / "run") as tracker:
+        tracker.metrics(0, {"loss": 1.0})
+    with (tmp_path / "run" / "spool" / "records.jsonl").open("a") as journal:
+        journal.write('{"t":1,"kind":"metr')
+    with Tracker(uri, "digits", "run-a", tmp_path / "run") as tracker:
+        tracker.metrics(1, {"loss": 0.5})
+    assert history(uri, tracker.run_id, "loss") == [(0, 1.0), (1, 0.5)]
+
+
+def test_a_run_deleted_under_way_comes_back(uri: str, tmp_path: Path) -> None:
+    with Tracker(uri, "digits", "run-a", tmp_path / "run") as tracker:
+        tracker.metrics(0, {"loss": 1.0})
+        assert tracker.deliver(20)
+        client(uri).delete_run(tracker.run_id)
+        tracker.metrics(1, {"loss": 0.5})
+        assert tracker.deliver(20)
+    assert [(run.info.run_id, run.info.lifecycle_stage) for run in all_runs(uri)] == [(tracker.run_id, "active")]
+    assert history(uri, tracker.run_id, "loss") == [(0, 1.0), (1, 0.5)]
+
+
+def test_the_status_says_how_the_run_ended(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), Tracker(uri, "digits", "failed", tmp_path / "a"):
+        raise RuntimeError
+    with pytest.raises(KeyboardInterrupt), Tracker(uri, "digits", "killed", tmp_path / "b"):
+        raise KeyboardInterrupt
+    status = {run.info.run_name: run.info.status for run in all_runs(uri)}
+    assert status == {"failed": "FAILED", "killed": "KILLED"}
+
+
+def test_mistakes_are_named(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match='run name = "it\'s": cannot name anything'):
+        Tracker(uri, "digits", "it's", tmp_path / "run")
+    Tracker(uri, "digits", "run-a", tmp_path / "run").close()
+    with pytest.raises(ConfigError, match="belongs to the run 'run-a' of the experiment 'digits', not to 'run-b'"):
+        Tracker(uri, "digits", "run-b", tmp_path / "run")
+    with pytest.raises(TrackingError, match="127.0.0.1"):
+        find_run(f"http://127.0.0.1:{closed_port()}", "digits", "run-a")
+    with Tracker(uri, "digits", "run-a", tmp_path / "run") as tracker, pytest.raises(ValueError, match="uint8"):
+        tracker.image("grid", 0, np.zeros((8, 8)))
