@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from langevin.errors import RegistryError, TrackingError
 from langevin.tracking.lineage import Lineage
 from langevin.tracking.registry import Registry
@@ -23,7 +24,9 @@ def run_id(uri: str, tmp_path: Path) -> str:
     return tracker.run_id
 
 
-def test_a_checkpoint_is_registered_once(uri: str, run_id: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_checkpoint_is_registered_once(
+    uri: str, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     registry, tags = Registry(uri), LINEAGE.tags()
     other = tags | {"langevin.checkpoint_sha256": "b" * 64}
@@ -114,7 +117,9 @@ def test_mistakes_before_anything_is_registered(uri: str) -> None:
         Registry("sqlite:////dev/null/mlflow.db").names()
 
 
-def test_metrics_hang_on_the_model_and_stay_single_in_the_run(uri: str, run_id: str, caplog) -> None:
+def test_metrics_hang_on_the_model_and_stay_single_in_the_run(
+    uri: str, run_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
     registry = Registry(uri)
     registry.register("ddpm-digits", "/runs/a", run_id, LINEAGE.tags())
     model_id = registry.resolve("models:/ddpm-digits/1").model_id

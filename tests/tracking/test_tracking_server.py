@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from langevin.tracking.registry import Registry
 from langevin.tracking.runs import Tracker, find_run, history
 from langevin.tracking.store import client, server_command
@@ -23,11 +24,11 @@ from langevin.tracking.store import client, server_command
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
-def server(root: Path, port: int) -> Iterator[subprocess.Popen]:
+def server(root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     log = (root / "server.log").open("a")
     process = subprocess.Popen(server_command(root, port), stdout=log, stderr=log, start_new_session=True)
     try:
@@ -43,13 +44,13 @@ def server(root: Path, port: int) -> Iterator[subprocess.Popen]:
         stop(process)
 
 
-def stop(process: subprocess.Popen) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)  # its own session: the command and its one worker
     process.wait()
 
 
-def test_a_server_that_is_away_dies_and_returns(uri: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_server_that_is_away_dies_and_returns(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     port = free_port()
     address = f"http://127.0.0.1:{port}"
@@ -76,11 +77,13 @@ def test_a_server_that_is_away_dies_and_returns(uri: str, tmp_path: Path, monkey
 
     with server(tmp_path, port):
         assert tracker.close(timeout_s=60)
-        run = client(address).get_run(tracker.run_id)
-        assert find_run(address, "digits", "run-a") == tracker.run_id
+        run_id = tracker.run_id
+        assert run_id is not None
+        run = client(address).get_run(run_id)
+        assert find_run(address, "digits", "run-a") == run_id
         assert (run.info.status, run.data.params) == ("FINISHED", {"lr": "1"})
-        assert history(address, tracker.run_id, "loss") == [(step, float(step)) for step in range(3050)]
-        assert len(client(address).list_artifacts(tracker.run_id, "images")) == 2
+        assert history(address, run_id, "loss") == [(step, float(step)) for step in range(3050)]
+        assert len(client(address).list_artifacts(run_id, "images")) == 2
         assert len(client(address).search_runs([run.info.experiment_id])) == 1
 
         elsewhere = urllib.request.Request(f"{address}/api/2.0/mlflow/experiments/get?experiment_id=0")
@@ -90,10 +93,12 @@ def test_a_server_that_is_away_dies_and_returns(uri: str, tmp_path: Path, monkey
 
         registry, tags = Registry(address), {"langevin.checkpoint_sha256": "a" * 64, "langevin.images": "3000"}
         for _ in range(2):
-            assert registry.register("ddpm-digits", str(tmp_path / "ckpt"), tracker.run_id, tags) == 1
+            assert registry.register("ddpm-digits", str(tmp_path / "ckpt"), run_id, tags) == 1
         registry.set_alias("ddpm-digits", "champion", 1)
         found = registry.resolve("models:/ddpm-digits@champion")
-        assert (found.source, found.run_id) == (str(tmp_path / "ckpt"), tracker.run_id)
-        registry.log_model_metrics(str(found.model_id), {"loss": 3000.0, "fid": 2.0}, ("digits", "d" * 36))
-        assert {metric.key for metric in client(address).get_logged_model(found.model_id).metrics} == {"loss", "fid"}
-        assert len(history(address, tracker.run_id, "loss")) == 3050
+        assert (found.source, found.run_id) == (str(tmp_path / "ckpt"), run_id)
+        model_id = str(found.model_id)
+        registry.log_model_metrics(model_id, {"loss": 3000.0, "fid": 2.0}, ("digits", "d" * 36))
+        metrics = client(address).get_logged_model(model_id).metrics or []
+        assert sorted(metric.key for metric in metrics) == ["fid", "loss"]
+        assert len(history(address, run_id, "loss")) == 3050

@@ -23,11 +23,12 @@ FORMULAS = (
 
 @dataclass(frozen=True)
 class Kid:
-    """Kernel distance over subsets. mean, deviation: over the subsets; subset: images a subset."""
+    """Kernel distance. mean, deviation (population): over so many random subsets of so many images (size)."""
 
     mean: float
     deviation: float
-    subset: int
+    subsets: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def fid(a: Moments, b: Moments) -> float:
 
 
 def kid_subset_size(generated: int, reference: int) -> int:
-    """Half of the smaller set at most, so that subsets differ and their spread measures something; 1,000 at most."""
+    """Half of the smaller set at most, so that the subsets differ; 1,000 at most."""
     return min(KID_SUBSET_LIMIT, generated // 2, reference // 2)
 
 
@@ -71,7 +72,12 @@ def kid(generated: Tensor, reference: Tensor, seed: int, subset: int | None = No
     found = part.kid_features_to_metric(
         generated, reference, kid_subsets=subsets, kid_subset_size=size, rng_seed=seed % 2**32, verbose=False
     )
-    return Kid(found[part.KEY_METRIC_KID_MEAN], found[part.KEY_METRIC_KID_STD], size)
+    return Kid(found[part.KEY_METRIC_KID_MEAN], found[part.KEY_METRIC_KID_STD], subsets, size)
+
+
+def kernel(a: Tensor, b: Tensor) -> Tensor:
+    """KID's kernel between all pairs: (N, d), (M, d) -> (N, M)."""
+    return (a @ b.T / a.shape[1] + 1) ** 3
 
 
 def inception_score(logits: Tensor, seed: int, splits: int = INCEPTION_SPLITS) -> InceptionScore:

@@ -11,16 +11,10 @@ import torch
 from torch import Tensor
 
 from langevin.errors import ConfigError, DataError, NumericsError
+from langevin.evaluation.bootstrap import RESAMPLES, Resampled, fid_figures, kid_figure, precision_recall_figures
 from langevin.evaluation.extractors import Extractor
 from langevin.evaluation.fidelity import inception_score, kid
-from langevin.evaluation.intervals import (
-    RESAMPLES,
-    Figure,
-    fid_figures,
-    inception_figure,
-    kid_figure,
-    precision_recall_figures,
-)
+from langevin.evaluation.intervals import Figure, inception_figure
 from langevin.evaluation.judge import Judge
 from langevin.evaluation.specification import MetricSpec, plain
 from langevin.protocols import Samples
@@ -126,11 +120,19 @@ def draw(
     return torch.cat(parts)
 
 
+@dataclass(frozen=True)
+class RealImages:
+    """Images of a split: (N, C, H, W) uint8; labels: (N,) int64, None where there are none."""
+
+    images: Tensor
+    labels: Tensor | None = None
+
+
 def evaluate_samples(
     generated: Tensor,
     labels: Tensor,
-    reference: Tensor,
-    train: Tensor,
+    reference: RealImages,
+    train: RealImages,
     extractor: Extractor,
     judge: Judge,
     seed: int = 0,
@@ -138,39 +140,47 @@ def evaluate_samples(
 ) -> dict[str, Figure]:
     """fid, fid_floor, fid_ratio, kid, inception_score, precision, recall, recognised, all from one pass of features.
 
-    Images (N, C, H, W) uint8; labels: (N,) int64, what was asked of each generated image; reference: the test split.
-    The floor is FID of as many training images as were generated (of all, where there are fewer) against the reference.
+    generated: (N, C, H, W) uint8; labels: (N,) int64, what was asked of each; reference: the test split. The floor is the
+    FID of as many training images as were generated (of all, where there are fewer) against the reference.
     """
-    for name, images in (("generated", generated), ("reference", reference), ("train", train)):
-        if len(images) < FEWEST:
-            mend = f"give at least {FEWEST}"
-            raise ConfigError("are too few images to measure", field=name, value=len(images), mend=mend)
-    if min(len(generated), len(reference)) < extractor.dim:
-        warnings.warn(
-            f"FID of {len(generated)} against {len(reference)} images in {extractor.dim} dimensions: "
-            "fewer images than dimensions, the covariances are singular",
-            stacklevel=2,
-        )
-    ours, real = extractor.features(generated), extractor.features(reference)
-    floor = extractor.features(_subset(train, len(generated), seed))
-    fids = fid_figures(ours.features, real.features, floor.features, seed, resamples)
-    precision, recall = precision_recall_figures(ours.features, real.features, seed, resamples)
+    _enough(len(generated), len(reference.images), len(train.images), extractor.dim)
+    floor = _subset(train, len(generated), seed)
+    found, real = extractor.features(generated), extractor.features(reference.images)
+    ours = Resampled.of(found.features, seed, "generated", labels, resamples)
+    theirs = Resampled.of(real.features, seed, "reference", reference.labels, resamples)
+    known = Resampled.of(extractor.features(floor.images).features, seed, "train", floor.labels, resamples)
+    fids = fid_figures(ours, theirs, known)
+    precision, recall = precision_recall_figures(ours, theirs)
     return {
         "fid": fids.fid,
         "fid_floor": fids.floor,
         "fid_ratio": fids.ratio,
-        "kid": kid_figure(kid(ours.features, real.features, seed), len(generated), len(reference)),
-        "inception_score": inception_figure(inception_score(ours.logits, seed), len(generated)),
+        "kid": kid_figure(kid(found.features, real.features, seed), ours, theirs),
+        "inception_score": inception_figure(inception_score(found.logits, seed), len(generated)),
         "precision": precision,
         "recall": recall,
         "recognised": judge.recognised(generated, labels),
     }
 
 
-def _subset(images: Tensor, size: int, seed: int) -> Tensor:
+def _enough(generated: int, reference: int, train: int, dim: int) -> None:
+    for name, count in (("generated", generated), ("reference", reference), ("train", train)):
+        if count < FEWEST:
+            mend = f"give at least {FEWEST}"
+            raise ConfigError("are too few images to measure", field=name, value=count, mend=mend)
+    if min(generated, reference) < dim:
+        warnings.warn(
+            f"FID of {generated} against {reference} images in {dim} dimensions: fewer images than dimensions, "
+            "the covariances are singular",
+            stacklevel=3,
+        )
+
+
+def _subset(real: RealImages, size: int, seed: int) -> RealImages:
     """``size`` of the images, drawn by the seed: a data set may be stored by class."""
-    numbers = Noise(Keys.range(seed, 0, len(images))).uniform("floor", torch.empty(len(images), dtype=torch.float64))
-    return images[numbers.argsort()[:size].sort().values]
+    keys = Keys.range(seed, 0, len(real.images))
+    chosen = Noise(keys).uniform("floor", torch.empty(len(keys), dtype=torch.float64)).argsort()[:size]
+    return RealImages(real.images[chosen], None if real.labels is None else real.labels[chosen])
 
 
 def _comparison(name: str, before: Figure, after: Figure) -> Comparison:

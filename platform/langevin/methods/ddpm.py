@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from langevin.diffusion.denoiser import Clamped, Denoiser
 from langevin.diffusion.guidance import ClassifierFree
-from langevin.diffusion.likelihood import discrete_bound
+from langevin.diffusion.likelihood import stratified_bound
 from langevin.diffusion.objectives import Denoising
 from langevin.diffusion.samplers import Sampler, walk
 from langevin.diffusion.variance import ReverseVariance
@@ -29,11 +29,13 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Bounding:
-    """How the likelihood is bounded: the chain's times (n + 1,), its reverse variance, the data's grey levels."""
+    """How the likelihood is bounded: the chain's times (n + 1,), its reverse variance, the data's grey levels, and how
+    many of the chain's terms are looked at for each image."""
 
     grid: Tensor
     variance: ReverseVariance
     levels: int
+    calls: int
 
 
 class DDPM(nn.Module):
@@ -75,5 +77,8 @@ class DDPM(nn.Module):
 
     @torch.no_grad()
     def bound(self, batch: Batch, keys: Keys) -> Bound:
-        b = self.bounding
-        return discrete_bound(self.denoiser, batch.images, batch.labels, Noise(keys), b.grid, b.variance, b.levels)
+        chain, noise = self.bounding, Noise(keys)
+        model = Clamped(self.denoiser)  # at alpha ~ 0 an unclamped D is noise / alpha
+        return stratified_bound(
+            model, batch.images, batch.labels, noise, chain.grid, chain.variance, chain.levels, chain.calls
+        )

@@ -22,12 +22,14 @@ class Deliverer:
 
     @property
     def run_id(self) -> str | None:
-        return self._run.run_id if self._run else self._position.run_id if self._position else None
+        known = self._run or self._position  # read once: the delivering thread may set it to None in between
+        return known.run_id if known else None
 
     @property
     def delivered(self) -> int:
         """Bytes of the journal that MLflow has, as far as this process knows."""
-        return self._position.offset if self._position else 0
+        known = self._position
+        return known.offset if known else 0
 
     def drain(self) -> None:
         """Delivers what the journal holds. Does nothing while another process is at it; raises what MLflow raises."""
@@ -52,32 +54,42 @@ class Deliverer:
         if position.run_id != self._run.run_id or position.offset > self._spool.end():
             # a new run in a new store, or a journal that was put back from a copy: all of it is offered
             position = Position(self._run.run_id, 0)
-        while entries := self._spool.read(position.offset):
+        end, held_up = self._spool.end(), None
+        while entries := [entry for entry in self._spool.read(position.offset) if entry.end <= end]:
             for group in groups(entries):
                 records = [entry.record for entry in group if entry.record is not None]
-                self._send(self._run, records)
+                failure = self._send(self._run, records)
+                held_up = failure or held_up
                 position = Position(self._run.run_id, group[-1].end)
                 self._spool.advance(position)
                 self._position = position
                 for record in records:
-                    if "file" in record:
+                    if "file" in record and failure is None:
                         self._spool.drop(record["file"])
         self._position = position
+        if held_up is not None:
+            raise held_up
 
-    def _send(self, run: RemoteRun, records: list[Record]) -> None:
+    def _send(self, run: RemoteRun, records: list[Record]) -> Exception | None:
+        """Sends a group. Returns what kept a file from its artifact storage: it is back at the end of the journal then."""
         try:
             run.send(records, self._spool.payload)
         except Exception as error:
-            if not _is_refusal(error):
+            is_refusal = _is_refusal(error)
+            if not (is_refusal or "file" in records[0]):
                 raise
-            run.refresh()
+            run.refresh()  # raises where it is MLflow that is away
+            if not is_refusal:
+                self._spool.append(records[0])  # storage that is away for one image must not hold up the points
+                return error
             if len(records) > 1:
                 for record in records:
                     self._send(run, [record])
-                return
-            reason = " ".join(str(error).split())[:500]
-            _LOG.warning("%s: MLflow refused a record, kept in refused.jsonl: %s", self._spool.folder, reason)
-            self._spool.refuse(records[0], reason)
+            else:
+                reason = " ".join(str(error).split())[:500]
+                _LOG.warning("%s: MLflow refused a record, kept in refused.jsonl: %s", self._spool.folder, reason)
+                self._spool.refuse(records[0], reason)
+        return None
 
 
 def groups(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
@@ -110,4 +122,6 @@ def _is_refusal(error: Exception) -> bool:
 
     if isinstance(error, MlflowException):
         return error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
-    return isinstance(error, PayloadError)
+    if isinstance(error, OSError):
+        return False  # a broken connection; some of them are ValueErrors as well
+    return isinstance(error, PayloadError | LookupError | AttributeError | TypeError | ValueError)  # a malformed record

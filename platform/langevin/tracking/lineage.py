@@ -20,14 +20,14 @@ class Lineage:
     recipe: str
     recipe_hash: str
     run_name: str
-    run_id: str
-    checkpoint_sha256: str
-    images: int
+    run_id: str | None = None
+    checkpoint_sha256: str | None = None
+    images: int | None = None
 
     def tags(self) -> dict[str, str]:
-        """One tag a field, ``langevin.FIELD``, as MLflow's runs and model versions carry them."""
+        """One tag a known field, ``langevin.FIELD``, as MLflow's runs and model versions carry them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {f"langevin.{name}": _text(value) for name, value in values.items()}
+        return {f"langevin.{name}": _text(value) for name, value in values.items() if value is not None}
 
 
 def git_state(folder: Path) -> tuple[str, bool]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -99,19 +99,24 @@ class Tracker:
         self._append("dataset", name=name, digest=digest, source=str(source), context=context)
 
     def deliver(self, timeout_s: float) -> bool:
-        """Tries to hand over now all that was reported before this call; whether it is there."""
-        target, deadline = self._spool.end(), time.monotonic() + timeout_s
+        """Tries to hand over now all that was reported; whether it is there."""
+        deadline = time.monotonic() + timeout_s
         with self._passed:
-            while self._deliverer.delivered < target:
+            while not self._is_empty():
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or not self._thread.is_alive():
                     return False
                 self._wake.set()
-                self._passed.wait_for(lambda: self._deliverer.delivered >= target, min(remaining, _EAGER_WAIT_S))
+                self._passed.wait_for(self._is_empty, min(remaining, _EAGER_WAIT_S))
         return True
+
+    def _is_empty(self) -> bool:
+        return self._deliverer.delivered >= self._spool.end()
 
     def close(self, status: Status = "FINISHED", timeout_s: float = 20) -> bool:
         """Ends the run and hands over what is left; whether MLflow has it all. What it has not stays in the folder."""
+        if status not in get_args(Status):
+            raise ValueError(f"a run ends as one of {', '.join(get_args(Status))}, not as {status!r}")
         if self._closed is None:
             self._append("status", status=status)
             self._closed = self.deliver(timeout_s)

@@ -1,0 +1,95 @@
+"""What happens beside the steps of a training: tracking, progress, validation, sample sheets, checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from langevin.cluster.progress import write_progress
+from langevin.cluster.training import Training
+from langevin.config.load import description
+from langevin.config.recipe import Recipe
+from langevin.data.manifest import Manifest
+from langevin.data.quantisation import quantise, to_bytes
+from langevin.data.reader import read_split
+from langevin.protocols import Samples
+from langevin.randomness import Keys
+from langevin.reporting.sheets import contact_sheet
+from langevin.tracking.runs import Tracker
+from langevin.training import checkpoint as checkpoints
+from langevin.training import parallel
+from langevin.training.state import TrainState
+from langevin.training.validation import validation_loss
+
+VALIDATION_SEED = 7_000_001  # not a training seed that anyone would choose
+SHEET_SEED, SHEET_PER_CLASS = 7_000_002, 4
+
+
+class Bystander:
+    """What the workers beside the first one observe: nothing but the common report."""
+
+    def log(self, images: int, metrics: dict[str, float]) -> None: ...
+    def skipped(self, images: int, ordinals: list[int]) -> None: ...
+    def validate(self, state: TrainState) -> None: ...
+
+    def checkpoint(self, state: TrainState) -> None:
+        _report(state.images)
+
+
+class FirstWorker:
+    """The first worker's observer: tracking, progress, validation, sample sheets and checkpoints."""
+
+    def __init__(self, training: Training, recipe: Recipe, manifest: Manifest) -> None:
+        self.training, self.recipe, self.manifest = training, recipe, manifest
+        self.validation = read_split(training.data, "validation")
+        folder = Path(training.folder)
+        self.tracker = Tracker(
+            training.tracking_uri, recipe.name, folder.name, folder
+        )
+        self.tracker.params(_flat(recipe.plain()))
+        self.tracker.tags(training.lineage)
+        self.tracker.dataset(manifest.name, manifest.digest, training.data, "training")
+
+    def log(self, images: int, metrics: dict[str, float]) -> None:
+        self.tracker.metrics(images, {f"train/{name}": value for name, value in metrics.items()})
+        write_progress(Path(self.training.folder), {"images": images, **metrics})
+
+    def skipped(self, images: int, ordinals: list[int]) -> None:
+        self.tracker.metrics(images, {"train/skipped": float(len(ordinals))})
+        self.tracker.text(f"no finite gradient; samples {ordinals}\n", f"skipped/{images}.txt")
+
+    def validate(self, state: TrainState) -> None:
+        loss = validation_loss(state.ema.model, self.validation, VALIDATION_SEED)  # type: ignore[arg-type]
+        self.tracker.metrics(state.images, {"validation/loss": loss})
+
+    def checkpoint(self, state: TrainState) -> None:
+        folder = self.training.checkpoints / f"{state.images:012d}"
+        checkpoints.save(folder, state, description(self.recipe, self.manifest))
+        checkpoints.prune(self.training.checkpoints, self.recipe.train.keep)
+        self.tracker.image("samples", state.images, self._sheet(state.ema.model))  # type: ignore[arg-type]
+        _report(state.images)
+
+    def _sheet(self, model: Samples) -> Any:
+        classes = self.manifest.classes
+        labels = torch.arange(len(classes)).repeat_interleave(SHEET_PER_CLASS).to(parallel.device())
+        images = model.sample(Keys.range(SHEET_SEED, 0, len(labels)).to(parallel.device()), labels)
+        levels = self.manifest.levels
+        return contact_sheet(to_bytes(quantise(images.cpu(), levels), levels).numpy(), SHEET_PER_CLASS)
+
+
+def _report(images: int) -> None:
+    """Tells Ray Train where we are. A barrier over the group, so once a checkpoint and not once a step."""
+    if dist.is_initialized():  # it was Ray Train that made the group
+        import ray.train
+
+        ray.train.report({"images": images})
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -1,0 +1,64 @@
+"""A Ray session: a cluster of our own inside this process's machine, or one that is already there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from langevin.errors import ConfigError
+
+OBJECT_STORE_BYTES = 80 * 2**20  # weights and images go through files: the store only carries small values
+
+
+def cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def session(address: str | None, workers: int) -> Iterator[None]:
+    """Ray for the duration of a job: at ``address`` ("auto" or host:port), else embedded with one CPU a worker.
+
+    An embedded cluster takes jobs only from who holds its token, which is made here and lives in this process.
+    ConfigError where there are fewer CPUs than workers, before anything is started where that can be known.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    if address is None:
+        enough(workers, cpus(), "this machine")
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    import ray  # after the environment: Ray reads it once, at import
+
+    try:
+        if address is None:
+            ray.init(
+                address="local",
+                num_cpus=max(workers, 1),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=True,  # Ray Train's cleaner of dead workers needs it
+                dashboard_host="127.0.0.1",
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            enough(workers, int(ray.cluster_resources().get("CPU", 0)), f"the cluster at {address}")
+        yield
+    except ConnectionError as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(
+            f"no Ray cluster answers there ({first})", field="address", value=address, mend="start one: `ray start --head`"
+        ) from None
+    finally:
+        ray.shutdown()
+
+
+def enough(workers: int, there: int, where: str) -> None:
+    if workers > there:
+        mend = f"take --workers {there}" if there else "start a node with CPUs"
+        raise ConfigError(f"more workers than the {there} CPUs of {where}", field="train.workers", value=workers, mend=mend)

@@ -1,0 +1,63 @@
+"""A command as a job on a cluster: submitted once, watched to its end, found again after the watcher's death."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from langevin.config.paths import home
+from langevin.errors import ConfigError, LangevinError
+
+EXCLUDES = [".venv", ".git", ".dvc/cache", ".dvc/tmp", "out", "runs", "mlflow"]
+CARRIED = ("MLFLOW_TRACKING_URI", "RAY_AUTH_MODE")
+POLL_S = 1.0
+
+
+def is_job_server(address: str) -> bool:
+    """Whether an address is a job server's ("http://127.0.0.1:8265") and not a cluster's own ("127.0.0.1:6379", "auto")."""
+    return address.startswith(("http://", "https://"))
+
+
+def submit(command: str, recipe: Path, address: str, name: str) -> None:
+    """Runs jobs/COMMAND.py RECIPE there and prints its log until it ends. LangevinError where the job fails.
+
+    The job's id comes from ``name``: a job of that name that still runs is watched, not started twice.
+    """
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    try:
+        client = JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"no job server answers ({first})", field="address", value=address,
+                          mend="give the dashboard's address of a running cluster") from None  # fmt: skip
+    working_dir = Path.cwd()
+    earlier = {job.submission_id: job.status for job in client.list_jobs() if job.submission_id}
+    attempt = 1
+    while earlier.get(_id(command, name, attempt), JobStatus.RUNNING).is_terminal():
+        attempt += 1
+    job = _id(command, name, attempt)
+    if job not in earlier:
+        variables = {"LANGEVIN_HOME": str(home())} | {key: os.environ[key] for key in CARRIED if key in os.environ}
+        client.submit_job(
+            entrypoint=f"python jobs/{command}.py {recipe.resolve().relative_to(working_dir)}",
+            submission_id=job,
+            runtime_env={"working_dir": str(working_dir), "excludes": EXCLUDES, "env_vars": variables},
+        )
+    shown = 0
+    while True:
+        status = client.get_job_status(job)
+        log = client.get_job_logs(job)
+        sys.stderr.write(log[shown:])
+        shown = len(log)
+        if status.is_terminal():
+            break
+        time.sleep(POLL_S)
+    if status != JobStatus.SUCCEEDED:
+        raise LangevinError(f"job {job} at {address} ended as {status.value}: {client.get_job_info(job).message}")
+
+
+def _id(command: str, name: str, attempt: int) -> str:
+    return f"{command}-{name}" + (f"-{attempt}" if attempt > 1 else "")

@@ -1,0 +1,71 @@
+"""Training on Ray: Ray Train gives the loop its process group and restarts it when a worker dies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from langevin.cluster.progress import watched
+from langevin.cluster.session import session
+from langevin.cluster.training import Training
+from langevin.cluster.worker import work
+from langevin.errors import LangevinError
+from langevin.training import checkpoint as checkpoints
+from langevin.training.checkpoint import Checkpoint
+
+MAX_RESTARTS = 3
+
+
+def train(
+    training: Training, address: str | None, workers: int, tell: Callable[[dict[str, Any]], None]
+) -> Checkpoint:
+    """Trains, or goes on where the run's last checkpoint ends; returns the last checkpoint. 0 workers: in this process.
+
+    A dead worker restarts the group from the last checkpoint; after the driver's death, call again.
+    """
+    images = training.parsed().train.images
+    done = checkpoints.latest(training.checkpoints)
+    if done is None or done.images < images:
+        with watched(Path(training.folder), tell):
+            if workers == 0:
+                torch.set_num_threads(os.cpu_count() or 1)
+                work(asdict(training))
+            else:
+                with session(address, workers):
+                    _fit(training, workers)
+        done = checkpoints.latest(training.checkpoints)
+    if done is None or done.images < images:
+        raise LangevinError(f"training ended before its last checkpoint in {training.checkpoints}")
+    return done
+
+
+def _fit(training: Training, workers: int) -> None:
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    gpus = ray.cluster_resources().get("GPU", 0) >= workers
+    trainer = TorchTrainer(
+        work,
+        train_loop_config=asdict(training),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": 1}),
+        run_config=RunConfig(
+            name=training.name,
+            storage_path=str(Path(training.folder) / "ray"),
+            failure_config=FailureConfig(max_failures=MAX_RESTARTS),
+        ),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as failed:
+        causes = list(getattr(failed, "worker_failures", {}).values())
+        ours = [cause for cause in causes if isinstance(cause, LangevinError)]
+        if ours:
+            raise ours[0] from None
+        raise LangevinError(f"training failed on its workers: {causes[0] if causes else failed}") from failed

@@ -1,0 +1,53 @@
+"""A training as plain values that travel to workers, and where it lies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from langevin.config.paths import home, run_folder, within_home
+from langevin.config.recipe import Recipe
+from langevin.data.manifest import Manifest
+from langevin.tracking.lineage import Lineage, git_state
+from langevin.tracking.store import artifact_folder, tracking_uri
+
+
+@dataclass(frozen=True)
+class Training:
+    """What every worker is told. Paths are absolute: workers have a working directory of their own."""
+
+    recipe: dict[str, Any]
+    data: str
+    folder: str
+    tracking_uri: str
+    lineage: dict[str, str]
+
+    @classmethod
+    def of(cls, recipe: Recipe, manifest: Manifest, code: Path) -> Training:
+        """The recipe's training on this home. code: a folder of the project, whose commit is recorded."""
+        commit, dirty = git_state(code)
+        name = recipe.run_name(manifest.digest)
+        lineage = Lineage(
+            git_commit=commit,
+            git_dirty=dirty,
+            dataset_name=manifest.name,
+            dataset_digest=manifest.digest,
+            recipe=recipe.name,
+            recipe_hash=recipe.training_hash(manifest.digest),
+            run_name=name,
+        )
+        data, folder = within_home(recipe.data.root), run_folder(name)
+        return cls(recipe.plain(), str(data), str(folder), tracking_uri(home()), lineage.tags())
+
+    @property
+    def name(self) -> str:
+        return Path(self.folder).name
+
+    @property
+    def checkpoints(self) -> Path:
+        return Path(self.folder) / "checkpoints"
+
+    def parsed(self) -> Recipe:
+        return Recipe.model_validate_json(json.dumps(self.recipe))

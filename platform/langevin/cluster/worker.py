@@ -1,0 +1,52 @@
+"""One worker's whole training: build, resume, loop. Runs in a Ray Train worker, or alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langevin.cluster.observers import Bystander, FirstWorker
+from langevin.cluster.training import Training
+from langevin.config.load import build
+from langevin.data.manifest import Manifest
+from langevin.data.reader import Reader
+from langevin.errors import LangevinError
+from langevin.training import checkpoint as checkpoints
+from langevin.training import parallel
+from langevin.training.ema import EMA
+from langevin.training.loop import Plan, fit
+from langevin.training.optimiser import LearningRate, adamw
+from langevin.training.state import TrainState
+
+
+def work(config: dict[str, Any]) -> None:
+    """config: a Training's fields. Goes on from the run's last complete checkpoint, if there is one."""
+    training = Training(**config)
+    recipe, manifest = training.parsed(), Manifest.load(training.data)
+    section = recipe.train
+    model = build(recipe, manifest).to(parallel.device())
+    optimiser = adamw(model, section.weight_decay, section.betas)
+    state = TrainState(model, EMA(model, section.ema_decay), optimiser)
+    if resumed := checkpoints.latest(training.checkpoints):
+        checkpoints.load_state(resumed, state)
+    plan = Plan(
+        images=section.images,
+        batch=section.batch,
+        seed=recipe.seed,
+        learning_rate=LearningRate(section.lr, section.warmup, section.images),
+        gradient_clip=section.gradient_clip,
+        log_every=section.log_every,
+        validate_every=section.validate_every,
+        checkpoint_every=section.checkpoint_every,
+    )
+    reader = Reader(training.data, "train", recipe.seed, section.batch, parallel.rank(), parallel.world())
+    reader.seek(state.images)
+    if parallel.rank() != 0:
+        fit(state, iter(reader), plan, Bystander())
+        return
+    first = FirstWorker(training, recipe, manifest)
+    try:
+        fit(state, iter(reader), plan, first)
+    except LangevinError:
+        first.tracker.close("FAILED")
+        raise
+    first.tracker.close()

@@ -1,0 +1,100 @@
+"""From a recipe's file to a recipe, and from a recipe or a checkpoint to a model. The one place that joins them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from langevin.config import recipe as schema
+from langevin.config.recipe import Bound, Model, Recipe, Sample
+from langevin.config.table import METHODS, Task, check
+from langevin.data.manifest import Manifest
+from langevin.errors import CheckpointError, ConfigError
+from langevin.training import checkpoint as checkpoints
+from langevin.training.checkpoint import Checkpoint
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Reads and checks a recipe. ConfigError in one line: file, field, value and mend."""
+    if not path.is_file():
+        raise ConfigError("there is no such recipe", file=path, mend="`langevin recipes` lists those there are")
+    try:
+        values = YAML(typ="safe").load(path)  # YAML 1.2: 2e-3 is a number
+    except YAMLError as error:
+        raise ConfigError(f"is no YAML ({error})", file=path) from None
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise _config_error(error, path) from None
+    check(recipe, path)
+    return recipe
+
+
+def build(recipe: Recipe, manifest: Manifest) -> torch.nn.Module:
+    """The recipe's model with fresh weights, drawn from the recipe's seed without touching the global generator."""
+    task = Task(manifest.shape, len(manifest.classes), manifest.levels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return METHODS[recipe.model.method](recipe.model, recipe.sample, recipe.bound, task)
+
+
+def description(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
+    """What a checkpoint says of itself: enough to build its model again, as plain JSON."""
+    data = {"name": manifest.name, "digest": manifest.digest, "shape": list(manifest.shape), "levels": manifest.levels}
+    return {
+        "recipe": recipe.name,
+        "training": recipe.training_hash(manifest.digest),
+        "model": recipe.model.plain(),
+        "sample": recipe.sample.plain(),
+        "data": data | {"classes": list(manifest.classes)},
+        "bound": recipe.bound.plain(),
+    }
+
+
+def restore(checkpoint: Checkpoint, sample: Sample | None = None) -> torch.nn.Module:
+    """The checkpoint's model with its averaged weights; ``sample`` overrides how it samples."""
+    try:
+        said, data = checkpoint.model, checkpoint.model["data"]
+        model = Model.model_validate_json(json.dumps(said["model"]))
+        sample = sample or Sample.model_validate_json(json.dumps(said["sample"]))
+        bound = Bound.model_validate_json(json.dumps(said["bound"]))
+        task = Task(tuple(data["shape"]), len(data["classes"]), data["levels"])
+    except (KeyError, TypeError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(f"does not say what its model is ({first})", file=checkpoint.folder) from None
+    module = METHODS[model.method](model, sample, bound, task)
+    checkpoints.load_average(checkpoint, module)
+    return module.eval()
+
+
+def _config_error(error: ValidationError, path: Path) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or None
+    found = first.get("input")
+    value = None if isinstance(found, dict) or first["type"] in ("missing", "extra_forbidden") else found
+    if first["type"] == "extra_forbidden":
+        known = _fields_beside(first["loc"])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.4)
+        prefix = "".join(f"{part}." for part in first["loc"][:-1])
+        mend = f"did you mean {prefix}{near[0]}?" if near else f"the fields here are {', '.join(known)}"
+        return ConfigError("is not a field", file=path, field=field, mend=mend)
+    message = first["msg"].removeprefix("Value error, ")
+    mend = "add it" if first["type"] == "missing" else None
+    return ConfigError(message[:1].lower() + message[1:], file=path, field=field, value=value, mend=mend or "correct it")
+
+
+def _fields_beside(location: tuple[str | int, ...]) -> list[str]:
+    section: type[BaseModel] = schema.Recipe
+    for part in location[:-1]:
+        annotation = section.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        section = annotation
+    return list(section.model_fields)

@@ -1,0 +1,212 @@
+"""Checkpoint -> figures: FID and its kin, recognition, NLL; each with n, seed, spec and an interval."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from langevin.cluster.training import Training
+from langevin.config.load import restore
+from langevin.config.paths import home, run_folder, within_home
+from langevin.config.recipe import Recipe
+from langevin.data.manifest import Manifest
+from langevin.data.reader import read_split
+from langevin.errors import RegistryError
+from langevin.evaluation.extractors import Extractor
+from langevin.evaluation.fidelity import fid
+from langevin.evaluation.intervals import Figure
+from langevin.evaluation.judge import Judge
+from langevin.evaluation.nll import nll
+from langevin.evaluation.statistics import Moments
+from langevin.evaluation.suite import Evaluation, MetricSpec, draw, evaluate_samples
+from langevin.protocols import Batch
+from langevin.reporting.sheets import contact_sheet
+from langevin.stages.extractor import as_bytes, extractor_of, real_images
+from langevin.stages.outputs import Outputs, read_json, write_json, write_text
+from langevin.stages.progress import Stage
+from langevin.tracking.registry import ModelVersion, Registry
+from langevin.tracking.runs import Tracker
+from langevin.tracking.store import tracking_uri
+from langevin.training import checkpoint as checkpoints
+from langevin.training.checkpoint import Checkpoint
+
+QUANTISATION = "levels floor((x + 1) / 2 (L - 1) + 1/2) clipped, stored as bytes round(level 255 / (L - 1))"
+SHEET = 100  # samples on the contact sheet
+
+
+class Evaluator:
+    """The data, the extractor and the judge of one recipe, ready for any number of checkpoints."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        root = within_home(recipe.data.root)
+        self.manifest = Manifest.load(root)
+        self.extractor: Extractor = extractor_of(recipe)
+        self.train = real_images(root, "train", self.manifest)
+        self.test = real_images(root, "test", self.manifest)
+        self.test_batch = read_split(root, "test")
+        assert self.train.labels is not None
+        self.judge = Judge.train(self.train.images, self.train.labels)
+        # the classes in the proportions of the training images: another mix would itself count as a distance
+        self.labels = _spread(self.train.labels, recipe.evaluate.images)
+
+    @property
+    def spec(self) -> MetricSpec:
+        """Everything but the model that moves a figure."""
+        recipe, extractor = self.recipe, self.extractor
+        return MetricSpec(
+            extractor=extractor.name,
+            extractor_sha256=extractor.sha256,
+            extractor_accuracy=extractor.accuracy,
+            reference_split="test",
+            reference_n=len(self.test.images),
+            dataset_digest=self.manifest.digest,
+            generated_n=recipe.evaluate.images,
+            seed=recipe.evaluate.seed,
+            quantisation=QUANTISATION,
+            sampling=recipe.sample.plain() | {"bound": recipe.bound.plain()},
+        )
+
+    def samples(self, model: nn.Module, count: int, stage: Stage, before: int = 0) -> Tensor:
+        """The first ``count`` samples of the evaluation's seed, (N, C, H, W) uint8: fewer are a part of more."""
+        section = self.recipe.evaluate
+        drawn = draw(model, self.labels[:count], section.seed, section.batch, lambda done: stage.at(before + done))  # type: ignore[arg-type]
+        return as_bytes(drawn, self.manifest.levels)
+
+    def measure(self, model: nn.Module, samples: Tensor) -> Evaluation:
+        """All figures of a model whose samples are drawn."""
+        started = time.perf_counter()
+        labels = self.labels[: len(samples)]
+        figures = evaluate_samples(
+            samples, labels, self.test, self.train, self.extractor, self.judge, self.recipe.evaluate.seed
+        )
+        likelihood = nll(model, _batches(self.test_batch, self.recipe.evaluate.batch), self.recipe.evaluate.seed,
+                         self.test_batch.images[0].numel())  # type: ignore[arg-type]  # fmt: skip
+        classes = {self.manifest.classes[int(k)]: v for k, v in self.judge.by_class(samples, labels).items()}
+        return Evaluation(
+            self.spec, figures | likelihood.figures(), classes, time.perf_counter() - started, self.recipe.sample.steps
+        )
+
+    def fid(self, samples: Tensor) -> float:
+        features = self.extractor.features(samples).features
+        return fid(Moments.of(features), Moments.of(self.extractor.features(self.test.images).features))
+
+
+def evaluate(recipe: Recipe, path: Path) -> dict[str, Any]:
+    """Evaluates the trained checkpoint, FID at every kept one, and the champion on the same spec, where there is another.
+
+    Leaves out/RECIPE/evaluation.json, metrics.json and fid.csv; the figures land in the training's MLflow run.
+    """
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    outputs = Outputs.of(recipe)
+    trained = read_json(outputs.training, "train")
+    evaluator = Evaluator(recipe)
+    last = checkpoints.read(home() / trained["checkpoint"])
+    earlier = [one for one in checkpoints.every(run_folder(trained["run"]) / "checkpoints") if one.images < last.images]
+    champion = _champion(recipe, trained["sha256"])
+    section = recipe.evaluate
+    count, few = section.images, min(section.curve_images, section.images)
+    with Stage("evaluate", count * (2 if champion else 1) + few * len(earlier)) as stage:
+        model = restore(last, recipe.sample)
+        samples = evaluator.samples(model, count, stage)
+        ours = evaluator.measure(model, samples)
+        curve, done = [], count
+        for one in earlier:
+            curve.append((one.images, evaluator.fid(evaluator.samples(restore(one, recipe.sample), few, stage, done))))
+            done += few
+        curve.append((last.images, evaluator.fid(samples[:few])))
+        theirs = _measure_champion(champion, evaluator, stage, done) if champion else None
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    result = {
+        "run": trained["run"],
+        "sha256": trained["sha256"],
+        "images": last.images,
+        "parameters": parameters,
+        "judge_accuracy": evaluator.judge.accuracy(evaluator.test.images, evaluator.test.labels),  # type: ignore[arg-type]
+        "evaluation": ours.to_json(),
+        "champion": champion and {"model": champion.uri, "evaluation": theirs.to_json() if theirs else None},
+    }
+    write_json(outputs.evaluation, result)
+    write_json(outputs.metrics, _metrics(ours, theirs))
+    write_text(outputs.fid_curve, "images,fid\n" + "".join(f"{images},{value:.6f}\n" for images, value in curve))
+    _track(recipe, evaluator.manifest, path, ours, last, curve, samples)
+    return result
+
+
+def _champion(recipe: Recipe, sha256: str) -> ModelVersion | None:
+    """The registered champion, unless there is none or it is the very checkpoint that is evaluated."""
+    try:
+        found = Registry(tracking_uri(home())).resolve(f"models:/{recipe.name}@champion")
+    except RegistryError:
+        return None
+    return None if found.tags.get("langevin.checkpoint_sha256") == sha256 else found
+
+
+def _measure_champion(champion: ModelVersion, evaluator: Evaluator, stage: Stage, before: int) -> Evaluation:
+    model = restore(checkpoints.read(Path(champion.source)), evaluator.recipe.sample)
+    return evaluator.measure(model, evaluator.samples(model, len(evaluator.labels), stage, before))
+
+
+def _metrics(ours: Evaluation, theirs: Evaluation | None) -> dict[str, Any]:
+    """For `dvc metrics`: value, interval and n of every figure, and the champion's values beside them."""
+    plain: dict[str, Any] = {name: _plain(figure) for name, figure in ours.figures.items()}
+    plain["spec"] = ours.spec.hash
+    if theirs:
+        plain["champion"] = {name: figure.value for name, figure in theirs.figures.items()}
+    return plain
+
+
+def _plain(figure: Figure) -> dict[str, Any]:
+    values = asdict(figure)
+    return {name: float(f"{v:.6g}") if isinstance(v, float) else v for name, v in values.items() if name != "unit"}
+
+
+def _track(
+    recipe: Recipe, manifest: Manifest, path: Path, ours: Evaluation, last: Checkpoint,
+    curve: list[tuple[int, float]], samples: Tensor,
+) -> None:  # fmt: skip
+    training = Training.of(recipe, manifest, path.parent)
+    with Tracker(training.tracking_uri, recipe.name, training.name, Path(training.folder)) as tracker:
+        for images, value in curve:
+            tracker.metrics(images, {"test/fid_curve": value})
+        flat: dict[str, float] = {}
+        for name, figure in ours.figures.items():
+            flat |= {f"test/{name}": figure.value, f"test/{name}.low": figure.low, f"test/{name}.high": figure.high}
+        tracker.metrics(last.images, flat)
+        tracker.tags({"langevin.spec": ours.spec.hash})
+        tracker.image("test/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
+        tracker.dataset(manifest.name, manifest.digest, training.data, "test")
+
+
+def _spread(labels: Tensor, count: int) -> Tensor:
+    """``count`` labels in the proportions of ``labels`` (largest remainders), every prefix nearly so too."""
+    shares = np.bincount(labels.numpy()) / len(labels)
+    quotas = np.outer(np.arange(1, count + 1), shares)
+    given, chosen = np.zeros(len(shares)), []
+    for quota in quotas:
+        chosen.append(int(np.argmax(quota - given)))
+        given[chosen[-1]] += 1
+    return torch.tensor(chosen, dtype=torch.int64)
+
+
+def _batches(batch: Batch, size: int) -> list[Batch]:
+    parts = range(0, len(batch), size)
+    labels = batch.labels
+    return [
+        Batch(
+            batch.images[start : start + size],
+            None if labels is None else labels[start : start + size],
+            batch.ordinals[start : start + size],
+            batch.keys[start : start + size],
+        )
+        for start in parts
+    ]
+
+

@@ -1,0 +1,33 @@
+"""Images -> versioned WebDataset shards."""
+
+from __future__ import annotations
+
+from langevin.config.paths import within_home
+from langevin.config.recipe import Recipe
+from langevin.data.manifest import Manifest
+from langevin.data.shards import write_dataset
+from langevin.data.sources import Digits, Folder, Source
+from langevin.stages.progress import Stage
+
+
+def prepare(recipe: Recipe) -> Manifest:
+    """Writes the recipe's data set. The same images give the same bytes, whenever and wherever this runs."""
+    data = recipe.data
+    source = _source(recipe)
+    with Stage("prepare", len(source)) as stage:
+        return write_dataset(
+            within_home(data.root),
+            source,
+            name=source.info.name,
+            split_fractions=data.splits,
+            shard_samples=data.shard_samples,
+            progress=lambda done, total: stage.at(done),
+        )
+
+
+def _source(recipe: Recipe) -> Source:
+    data = recipe.data
+    if data.source == "digits":
+        return Digits()
+    assert data.images is not None and data.size is not None  # the recipe's own check
+    return Folder(within_home(data.images), data.size, data.channels)

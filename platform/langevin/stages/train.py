@@ -1,0 +1,70 @@
+"""Recipe -> trained checkpoint, on the embedded Ray or on a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from langevin.cluster.submit import is_job_server, submit
+from langevin.cluster.train import train as train_on
+from langevin.cluster.training import Training
+from langevin.config.paths import home, within_home
+from langevin.config.recipe import Recipe
+from langevin.data.manifest import Manifest
+from langevin.data.reader import Reader
+from langevin.stages.outputs import Outputs, write_json, write_text
+from langevin.stages.progress import Stage, say
+from langevin.tracking.runs import find_run, history
+from langevin.training import checkpoint as checkpoints
+
+CURVES = ("train/loss", "validation/loss")
+
+
+def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict[str, Any]:
+    """Trains, or goes on with a training that was interrupted; leaves out/RECIPE/training.json and history.csv."""
+    manifest = Manifest.load(within_home(recipe.data.root))
+    for split in ("train", "validation"):  # damaged shards are found here, before any worker starts
+        Reader(within_home(recipe.data.root), split, recipe.seed, recipe.train.batch)
+    training = Training.of(recipe, manifest, path.parent)
+    before = checkpoints.latest(training.checkpoints)
+    if before is not None and before.images >= recipe.train.images:
+        say(f"train: {training.name} is complete, {before.images:,} images")
+    elif before is not None:
+        say(f"train: {training.name} goes on from {before.images:,} images")
+    if address is not None and is_job_server(address):
+        submit("train", path, address, training.name)
+        last = checkpoints.latest(training.checkpoints)
+        assert last is not None  # the job succeeded
+    else:
+        with Stage("train", recipe.train.images) as stage:
+            last = train_on(training, address, workers, lambda at: _show(stage, at))
+    result = {
+        "run": training.name,
+        "checkpoint": str(last.folder.relative_to(home())),
+        "sha256": last.sha256,
+        "images": last.images,
+        "dataset_digest": manifest.digest,
+        "recipe_hash": recipe.training_hash(manifest.digest),
+    }
+    outputs = Outputs.of(recipe)
+    _write_history(outputs.history, training, recipe)
+    write_json(outputs.training, result)
+    return result
+
+
+def _show(stage: Stage, at: dict[str, Any]) -> None:
+    stage.at(at["images"], loss=at["loss"], per_second=at["images_per_second"])
+
+
+def _write_history(path: Path, training: Training, recipe: Recipe) -> None:
+    """The curves as a table for `dvc plots`: what MLflow has of them by now."""
+    run = find_run(training.tracking_uri, recipe.name, training.name)
+    points = {key: dict(history(training.tracking_uri, run, key)) if run else {} for key in CURVES}
+    rows = ["images,loss,validation_loss"]
+    for images in sorted(set().union(*points.values())):
+        rows.append(",".join([str(images), *(_cell(points[key].get(images)) for key in CURVES)]))
+    write_text(path, "\n".join(rows) + "\n")
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
