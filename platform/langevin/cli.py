@@ -22,7 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe, such as pipelines/recipes/ddpm-digits.yaml")]
+RecipeFile = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="a recipe, such as pipelines/recipes/ddpm-digits.yaml")
+]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 Workers = Annotated[int | None, typer.Option(min=0, help="worker processes, one CPU each; 0: none but this one")]
 Address = Annotated[
@@ -57,9 +59,7 @@ def recipes(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(
-    what: Annotated[str, typer.Argument(metavar="RECIPE|models:/NAME/VERSION")], as_json: Json = False
-) -> None:
+def show(what: Annotated[str, typer.Argument(metavar="RECIPE|models:/NAME/VERSION")], as_json: Json = False) -> None:
     """A recipe with all its defaults, or a registered model with its lineage."""
     from langevin.config.load import load_recipe
     from langevin.stages.show import lines, model
@@ -93,12 +93,21 @@ def extractor(recipe: RecipeFile, as_json: Json = False) -> None:
 
 
 @app.command()
-def train(recipe: RecipeFile, workers: Workers = None, address: Address = None, as_json: Json = False) -> None:
+def train(
+    recipe: RecipeFile,
+    workers: Workers = None,
+    address: Address = None,
+    prepare: Annotated[bool, typer.Option("--prepare", help="prepare the data set first if there is none")] = False,
+    as_json: Json = False,
+) -> None:
     """Trains the recipe's model; goes on where an interrupted training stopped."""
     from langevin.config.load import load_recipe
+    from langevin.stages.prepare import ensure
     from langevin.stages.train import train as run
 
     loaded = load_recipe(recipe)
+    if prepare:
+        ensure(loaded)
     result = run(loaded, recipe, loaded.train.workers if workers is None else workers, address)
     _print(result, as_json, f"train: {result['run']}: {result['images']:,} images -> {result['checkpoint']}")
 
@@ -160,7 +169,7 @@ def summary(recipe: RecipeFile) -> None:
     from langevin.config.load import load_recipe
     from langevin.stages.summary import summary as run
 
-    run(load_recipe(recipe))
+    typer.echo(run(load_recipe(recipe)))
 
 
 @app.command()

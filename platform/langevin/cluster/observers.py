@@ -46,9 +46,7 @@ class FirstWorker:
         self.training, self.recipe, self.manifest = training, recipe, manifest
         self.validation = read_split(training.data, "validation")
         folder = Path(training.folder)
-        self.tracker = Tracker(
-            training.tracking_uri, recipe.name, folder.name, folder
-        )
+        self.tracker = Tracker(training.tracking_uri, recipe.name, folder.name, folder)
         self.tracker.params(_flat(recipe.plain()))
         self.tracker.tags(training.lineage)
         self.tracker.dataset(manifest.name, manifest.digest, training.data, "training")

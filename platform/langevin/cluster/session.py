@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -43,16 +44,19 @@ def session(address: str | None, workers: int) -> Iterator[None]:
                 include_dashboard=True,  # Ray Train's cleaner of dead workers needs it
                 dashboard_host="127.0.0.1",
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
             )
         else:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             enough(workers, int(ray.cluster_resources().get("CPU", 0)), f"the cluster at {address}")
         yield
     except ConnectionError as error:
         first = str(error).splitlines()[0]
         raise ConfigError(
-            f"no Ray cluster answers there ({first})", field="address", value=address, mend="start one: `ray start --head`"
+            f"no Ray cluster answers there ({first})",
+            field="address",
+            value=address,
+            mend="start one: `ray start --head`",
         ) from None
     finally:
         ray.shutdown()
@@ -61,4 +65,6 @@ def session(address: str | None, workers: int) -> Iterator[None]:
 def enough(workers: int, there: int, where: str) -> None:
     if workers > there:
         mend = f"take --workers {there}" if there else "start a node with CPUs"
-        raise ConfigError(f"more workers than the {there} CPUs of {where}", field="train.workers", value=workers, mend=mend)
+        raise ConfigError(
+            f"more workers than the {there} CPUs of {where}", field="train.workers", value=workers, mend=mend
+        )

@@ -21,9 +21,7 @@ from langevin.training.checkpoint import Checkpoint
 MAX_RESTARTS = 3
 
 
-def train(
-    training: Training, address: str | None, workers: int, tell: Callable[[dict[str, Any]], None]
-) -> Checkpoint:
+def train(training: Training, address: str | None, workers: int, tell: Callable[[dict[str, Any]], None]) -> Checkpoint:
     """Trains, or goes on where the run's last checkpoint ends; returns the last checkpoint. 0 workers: in this process.
 
     A dead worker restarts the group from the last checkpoint; after the driver's death, call again.

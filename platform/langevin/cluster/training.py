@@ -11,7 +11,7 @@ from langevin.config.paths import home, run_folder, within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
 from langevin.tracking.lineage import Lineage, git_state
-from langevin.tracking.store import artifact_folder, tracking_uri
+from langevin.tracking.store import tracking_uri
 
 
 @dataclass(frozen=True)

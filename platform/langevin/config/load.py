@@ -58,7 +58,7 @@ def description(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def restore(checkpoint: Checkpoint, sample: Sample | None = None) -> torch.nn.Module:
+def restore(checkpoint: Checkpoint, sample: Sample | None = None) -> Any:
     """The checkpoint's model with its averaged weights; ``sample`` overrides how it samples."""
     try:
         said, data = checkpoint.model, checkpoint.model["data"]
@@ -86,8 +86,8 @@ def _config_error(error: ValidationError, path: Path) -> ConfigError:
         mend = f"did you mean {prefix}{near[0]}?" if near else f"the fields here are {', '.join(known)}"
         return ConfigError("is not a field", file=path, field=field, mend=mend)
     message = first["msg"].removeprefix("Value error, ")
-    mend = "add it" if first["type"] == "missing" else None
-    return ConfigError(message[:1].lower() + message[1:], file=path, field=field, value=value, mend=mend or "correct it")
+    correction = "add it" if first["type"] == "missing" else "correct it"
+    return ConfigError(message[:1].lower() + message[1:], file=path, field=field, value=value, mend=correction)
 
 
 def _fields_beside(location: tuple[str | int, ...]) -> list[str]:

@@ -88,7 +88,7 @@ class Train(Section):
 class Sample(Section):
     """How images are drawn. steps: of the grid; eta: of DDIM; guidance: 1 is the conditional model, 0 the unconditional."""
 
-    sampler: Literal["ddim", "ancestral", "heun"] = "ddim"
+    sampler: Literal["ddim", "ancestral"] = "ddim"
     steps: Count = 50
     eta: Share = 0.0
     guidance: float = 1.0

@@ -12,7 +12,7 @@ from langevin.config.recipe import Bound, Model, Recipe, Sample, Schedule
 from langevin.diffusion import grids, parameterizations, weightings
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.objectives import Denoising
-from langevin.diffusion.samplers import DDIM, Ancestral, Heun, Sampler
+from langevin.diffusion.samplers import DDIM, Ancestral, Sampler
 from langevin.diffusion.schedules import Tabulated, cosine_betas, linear_betas, scaled_linear_betas
 from langevin.diffusion.times import Discrete, Stratified
 from langevin.diffusion.variance import Lower
@@ -48,7 +48,6 @@ WEIGHTINGS: dict[str, Callable[[], weightings.Weighting]] = {
 SAMPLERS: dict[str, Callable[[Sample], Sampler]] = {
     "ddim": lambda sample: DDIM(sample.eta),
     "ancestral": lambda sample: Ancestral(),
-    "heun": lambda sample: Heun(),
 }
 
 

@@ -146,9 +146,7 @@ def _mosaic(rows: Sequence[NDArray[np.uint8]], columns: int, theme: Theme) -> ND
     return picture
 
 
-def _labelled(
-    picture: NDArray[np.uint8], theme: Theme, rows: Sequence[str] = (), columns: Sequence[str] = ()
-) -> bytes:
+def _labelled(picture: NDArray[np.uint8], theme: Theme, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> bytes:
     """The picture, pixel for pixel, with names left of its rows or over its columns."""
     height, width = picture.shape[:2]
     rows, columns = [_shortened(name) for name in rows], [_shortened(name) for name in columns]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from langevin.cluster.training import Training
 from langevin.config.load import restore
@@ -26,7 +26,7 @@ from langevin.evaluation.judge import Judge
 from langevin.evaluation.nll import nll
 from langevin.evaluation.statistics import Moments
 from langevin.evaluation.suite import Evaluation, MetricSpec, draw, evaluate_samples
-from langevin.protocols import Batch
+from langevin.protocols import Batch, Samples
 from langevin.reporting.sheets import contact_sheet
 from langevin.stages.extractor import as_bytes, extractor_of, real_images
 from langevin.stages.outputs import Outputs, read_json, write_json, write_text
@@ -74,25 +74,23 @@ class Evaluator:
             sampling=recipe.sample.plain() | {"bound": recipe.bound.plain()},
         )
 
-    def samples(self, model: nn.Module, count: int, stage: Stage, before: int = 0) -> Tensor:
+    def samples(self, model: Samples, count: int, stage: Stage, before: int = 0) -> Tensor:
         """The first ``count`` samples of the evaluation's seed, (N, C, H, W) uint8: fewer are a part of more."""
         section = self.recipe.evaluate
-        drawn = draw(model, self.labels[:count], section.seed, section.batch, lambda done: stage.at(before + done))  # type: ignore[arg-type]
+        drawn = draw(model, self.labels[:count], section.seed, section.batch, lambda done: stage.at(before + done))
         return as_bytes(drawn, self.manifest.levels)
 
-    def measure(self, model: nn.Module, samples: Tensor) -> Evaluation:
+    def measure(self, model: Any, samples: Tensor) -> Evaluation:
         """All figures of a model whose samples are drawn."""
         started = time.perf_counter()
         labels = self.labels[: len(samples)]
-        figures = evaluate_samples(
-            samples, labels, self.test, self.train, self.extractor, self.judge, self.recipe.evaluate.seed
-        )
-        likelihood = nll(model, _batches(self.test_batch, self.recipe.evaluate.batch), self.recipe.evaluate.seed,
-                         self.test_batch.images[0].numel())  # type: ignore[arg-type]  # fmt: skip
+        seed = self.recipe.evaluate.seed
+        figures = evaluate_samples(samples, labels, self.test, self.train, self.extractor, self.judge, seed)
+        section = self.recipe.evaluate
+        dims = self.test_batch.images[0].numel()
+        likelihood = nll(model, _batches(self.test_batch, section.batch), section.seed, dims)
         classes = {self.manifest.classes[int(k)]: v for k, v in self.judge.by_class(samples, labels).items()}
-        return Evaluation(
-            self.spec, figures | likelihood.figures(), classes, time.perf_counter() - started, self.recipe.sample.steps
-        )
+        return Evaluation(self.spec, figures | likelihood.figures(), classes, time.perf_counter() - started)
 
     def fid(self, samples: Tensor) -> float:
         features = self.extractor.features(samples).features
@@ -178,7 +176,8 @@ def _track(
             tracker.metrics(images, {"test/fid_curve": value})
         flat: dict[str, float] = {}
         for name, figure in ours.figures.items():
-            flat |= {f"test/{name}": figure.value, f"test/{name}.low": figure.low, f"test/{name}.high": figure.high}
+            of = _plain(figure)
+            flat |= {f"test/{name}": of["value"], f"test/{name}.low": of["low"], f"test/{name}.high": of["high"]}
         tracker.metrics(last.images, flat)
         tracker.tags({"langevin.spec": ours.spec.hash})
         tracker.image("test/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
@@ -208,5 +207,3 @@ def _batches(batch: Batch, size: int) -> list[Batch]:
         )
         for start in parts
     ]
-
-

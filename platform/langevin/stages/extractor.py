@@ -26,10 +26,13 @@ def make_extractor(recipe: Recipe) -> Extractor:
     folder.mkdir(parents=True, exist_ok=True)
     if recipe.evaluate.extractor != "cnn":
         found = extractor_of(recipe)
-        (folder / "extractor.json").write_text(json.dumps({"name": found.name, "sha256": found.sha256, "dim": found.dim}))
+        (folder / "extractor.json").write_text(
+            json.dumps({"name": found.name, "sha256": found.sha256, "dim": found.dim})
+        )
         return found
     train, test = real_images(root, "train", manifest), real_images(root, "test", manifest)
-    assert train.labels is not None and test.labels is not None
+    assert train.labels is not None
+    assert test.labels is not None
     say(f"extractor: training cnn-{manifest.name}-64 on {len(train.images)} images")
     made = train_extractor(
         train.images, train.labels, test.images, test.labels, len(manifest.classes),

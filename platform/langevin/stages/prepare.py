@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from langevin.config.paths import within_home
 from langevin.config.recipe import Recipe
-from langevin.data.manifest import Manifest
+from langevin.data.manifest import MANIFEST, Manifest
 from langevin.data.shards import write_dataset
 from langevin.data.sources import Digits, Folder, Source
 from langevin.stages.progress import Stage
@@ -25,9 +25,16 @@ def prepare(recipe: Recipe) -> Manifest:
         )
 
 
+def ensure(recipe: Recipe) -> None:
+    """Prepares the data set where there is none yet."""
+    if not (within_home(recipe.data.root) / MANIFEST).exists():
+        prepare(recipe)
+
+
 def _source(recipe: Recipe) -> Source:
     data = recipe.data
     if data.source == "digits":
         return Digits()
-    assert data.images is not None and data.size is not None  # the recipe's own check
+    assert data.images is not None  # the recipe's own check
+    assert data.size is not None
     return Folder(within_home(data.images), data.size, data.channels)

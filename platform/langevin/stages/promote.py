@@ -9,7 +9,7 @@ from langevin.config.paths import home, within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
 from langevin.errors import ConfigError
-from langevin.evaluation.suite import Evaluation, compare
+from langevin.evaluation.suite import Evaluation, compare, plain
 from langevin.stages.outputs import Outputs, read_json, write_json
 from langevin.stages.progress import say
 from langevin.tracking.lineage import Lineage, git_state
@@ -49,7 +49,7 @@ def promote(recipe: Recipe, path: Path) -> dict[str, Any]:
     registry.set_alias(recipe.name, alias, version)
     found = registry.resolve(f"models:/{recipe.name}/{version}")
     if found.model_id:
-        figures = {f"test/{name}": figure.value for name, figure in ours.figures.items()}
+        figures = {f"test/{name}": plain(figure.value) for name, figure in ours.figures.items()}
         registry.log_model_metrics(found.model_id, figures, (manifest.name, manifest.digest))
     say(f"promote: models:/{recipe.name}/{version} is @{alias}: {reason}")
     result = {"model": found.uri, "alias": alias, "reason": reason, "sha256": checkpoint.sha256, "run_id": run_id}

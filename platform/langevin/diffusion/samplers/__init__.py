@@ -2,7 +2,6 @@
 
 from langevin.diffusion.samplers.ancestral import Ancestral
 from langevin.diffusion.samplers.ddim import DDIM
-from langevin.diffusion.samplers.heun import Heun
 from langevin.diffusion.samplers.walk import Sampler, walk
 
-__all__ = ["DDIM", "Ancestral", "Heun", "Sampler", "walk"]
+__all__ = ["DDIM", "Ancestral", "Sampler", "walk"]

@@ -1,0 +1,88 @@
+"""What came of it, as tables for people."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from langevin.config.recipe import Recipe
+from langevin.evaluation.intervals import Figure
+from langevin.evaluation.suite import Evaluation
+from langevin.stages.outputs import Outputs, read_json
+
+NAMES = {
+    "fid": "FID, samples against test",
+    "fid_floor": "FID floor, train against test",
+    "fid_ratio": "FID / floor",
+    "kid": "KID",
+    "inception_score": "inception score",
+    "precision": "precision",
+    "recall": "recall",
+    "recognised": "recognised as their class",
+    "nll": "NLL, bits/dim",
+    "nll_prior": "  prior",
+    "nll_diffusion": "  diffusion",
+    "nll_reconstruction": "  reconstruction",
+}
+
+
+def rows(evaluated: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """(figure, value, 95 % interval, n, the champion's value) of everything that was measured."""
+    ours = Evaluation.from_json(evaluated["evaluation"])
+    beside = evaluated["champion"]
+    theirs = Evaluation.from_json(beside["evaluation"]).figures if beside else {}
+    shown = {name: number(figure.value) for name, figure in theirs.items()}
+    names = [name for name in NAMES if name in ours.figures] + [name for name in ours.figures if name not in NAMES]
+    found = [(name, ours.figures[name]) for name in names]
+    return [(NAMES.get(name, name), number(f.value), interval(f), str(f.n), shown.get(name, "-")) for name, f in found]
+
+
+def number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def interval(figure: Figure) -> str:
+    return f"{number(figure.low)} to {number(figure.high)}"
+
+
+def figures(evaluated: dict[str, Any]) -> str:
+    """The metric table as text."""
+    table = Table("figure", "value", "95 % interval", "n", "champion before", box=None, pad_edge=False)
+    for row in rows(evaluated):
+        table.add_row(*row)
+    return _text(table)
+
+
+def summary(recipe: Recipe) -> str:
+    """The closing table: what was trained, its metrics, the registered version, where to look next."""
+    outputs = Outputs.of(recipe)
+    evaluated, promoted = read_json(outputs.evaluation, "evaluate"), read_json(outputs.promotion, "promote")
+    generated = read_json(outputs.generated / "manifest.json", "generate")
+    spec = Evaluation.from_json(evaluated["evaluation"]).spec
+    network, sampling = recipe.model.network, spec.sampling
+    accuracy = "" if spec.extractor_accuracy is None else f", right on {spec.extractor_accuracy:.1%} of the test images"
+    lines = {
+        "trained": f"{recipe.name}: {recipe.model.method}, a UNet of {network.channels} channels and "
+        f"{evaluated['parameters']:,} parameters, {evaluated['images']:,} images",
+        "measured": f"{spec.generated_n:,} samples of seed {spec.seed}, {sampling['sampler']} in {sampling['steps']} steps, "
+        f"guidance {sampling['guidance']:g}; spec {spec.hash}",
+        "extractor": f"{spec.extractor}{accuracy}",
+        "registered": f"{promoted['model']} @{promoted['alias']}: {promoted['reason']}",
+        "generated": f"{generated['samples']:,} images of {generated['request']['model']} in {outputs.generated}",
+        "report": str(outputs.report / "index.html"),
+        "next": f"make ui (MLflow), dvc metrics show, dvc plots show, langevin show {promoted['model']}",
+    }
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, text in lines.items():
+        table.add_row(name, text)
+    return f"\n{figures(evaluated)}\n\n{_text(table)}"
+
+
+def _text(table: Table) -> str:
+    console = Console(file=io.StringIO(), width=160, highlight=False)
+    console.print(table)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in text.rstrip("\n").splitlines())
