@@ -20,6 +20,7 @@ help: ## this list
 
 run: repository environment ## the whole pipeline: data, training, evaluation, registry, generation, report (ARGS= for dvc repro)
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/dvc repro $(ARGS)
+	@.venv/bin/langevin summary pipelines/recipes/ddpm-digits.yaml
 
 test: environment ## the tests, without the markers slow, cluster and gpu (ARGS= for pytest)
 	@.venv/bin/pytest $(ARGS)
