@@ -36,16 +36,21 @@ Address = Annotated[
 ]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
-    version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and leave")
+    ] = False,
 ) -> None:
     if debug:
         os.environ["LANGEVIN_DEBUG"] = "1"
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
 
 
 @app.command()
@@ -218,8 +223,9 @@ def _fail(error: Exception) -> int:
     if isinstance(error, LangevinError):
         print(f"langevin: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
-    if hasattr(error, "format_message"):  # an option that click cannot use
-        print(f"langevin: {error.format_message()}; `langevin --help` lists commands and options", file=sys.stderr)  # noqa: T201
+    if hasattr(error, "format_message"):  # an option that click cannot use; without a message its help is printed
+        if message := error.format_message().rstrip("."):
+            print(f"langevin: {message}; `langevin --help` lists commands and options", file=sys.stderr)  # noqa: T201
         return 2
     if not os.environ.get("LANGEVIN_DEBUG"):
         first = " ".join(str(error).split())[:300]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from langevin.cluster.progress import watched
-from langevin.cluster.session import session
+from langevin.cluster.session import cpus, session
 from langevin.cluster.training import Training
 from langevin.cluster.worker import work
 from langevin.errors import LangevinError
@@ -31,7 +30,7 @@ def train(training: Training, address: str | None, workers: int, tell: Callable[
     if done is None or done.images < images:
         with watched(Path(training.folder), tell):
             if workers == 0:
-                torch.set_num_threads(os.cpu_count() or 1)
+                torch.set_num_threads(cpus())
                 work(asdict(training))
             else:
                 with session(address, workers):

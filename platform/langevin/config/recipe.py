@@ -116,9 +116,9 @@ class Evaluate(Section):
 
     extractor: str = "cnn"
     extractor_weights: str | None = None
-    images: Annotated[int, Field(ge=16)] = 1250
-    curve_images: Annotated[int, Field(ge=16)] = 500
-    batch: Count = 250
+    images: Annotated[int, Field(ge=50)] = 1250
+    curve_images: Annotated[int, Field(ge=50)] = 500
+    batch: Count = 125
     seed: int = 1
 
 

@@ -10,6 +10,7 @@ import torch
 
 from langevin.errors import DataError, NumericsError
 from langevin.evaluation.intervals import Figure, mean
+from langevin.evaluation.threads import in_threads
 from langevin.protocols import Batch, Bound, Bounded
 from langevin.randomness import Keys
 
@@ -35,13 +36,14 @@ class Nll:
         }
 
 
-def nll(model: Bounded, batches: Iterable[Batch], seed: int, dims: int) -> Nll:
+def nll(model: Bounded, batches: Iterable[Batch], seed: int, dims: int, threads: int = 1) -> Nll:
     """The bound over all images of the batches, in bits/dim, each part with the interval of a mean over images.
 
-    dims: dimensions of an image, C x H x W. The noise of an image is keyed by (seed, its ordinal), so the batch size
+    dims: dimensions of an image, C x H x W; threads: batches at a time.
+    The noise of an image is keyed by (seed, its ordinal), so the batch size
     changes nothing. Raises DataError where there is no image, NumericsError where an image's bound is not finite.
     """
-    bounds = [_bound(model, batch, seed) for batch in batches]
+    bounds = in_threads(lambda batch: _bound(model, batch, seed), batches, threads)
     if not bounds:
         raise DataError("there is no image to take the likelihood of", mend="give a split that is not empty")
     scale = 1 / (math.log(2) * dims)

@@ -17,6 +17,7 @@ from langevin.evaluation.fidelity import inception_score, kid
 from langevin.evaluation.intervals import Figure, inception_figure
 from langevin.evaluation.judge import Judge
 from langevin.evaluation.specification import MetricSpec, plain
+from langevin.evaluation.threads import in_threads
 from langevin.protocols import Samples
 from langevin.randomness import Keys, Noise
 
@@ -94,30 +95,32 @@ def draw(
     batch: int,
     progress: Callable[[int], None] | None = None,
     device: torch.device | str = "cpu",
+    threads: int = 1,
 ) -> Tensor:
     """One sample a label: (N, C, H, W) float32 in [-1, 1] on the CPU; sample i depends on seed, i and label i alone.
 
-    labels: (N,) int64; batch: samples at a time: another one moves a sample by rounding only; progress: called with the
-    number done so far. Raises NumericsError that names a sample that is not finite.
+    labels: (N,) int64; batch: samples at a time, another one moves a sample by rounding only; threads: batches at a
+    time; progress: called with the number done so far. Raises NumericsError that names a sample that is not finite.
     """
     if batch < 1:
         raise ConfigError("is not a number of samples at a time", field="batch", value=batch, mend="give at least 1")
     if len(labels) == 0:
         raise ConfigError("there is nothing to draw", field="labels", value=[], mend="give at least one label")
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(labels), batch):
-            stop = min(start + batch, len(labels))
-            images = model.sample(Keys.range(seed, start, stop).to(device), labels[start:stop].to(device)).cpu()
-            broken = [start + int(index) for index in (~images.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0]]
-            if broken:
-                raise NumericsError(
-                    f"{len(broken)} samples of seed {seed} are not finite, the first of them {broken[0]}"
-                )
-            parts.append(images)
-            if progress:
-                progress(stop)
-    return torch.cat(parts)
+    finished: list[int] = []  # appended to by the threads; list.append is atomic
+
+    @torch.no_grad()
+    def part(start: int) -> Tensor:
+        stop = min(start + batch, len(labels))
+        images = model.sample(Keys.range(seed, start, stop).to(device), labels[start:stop].to(device)).cpu()
+        broken = (~images.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0] + start
+        if len(broken):
+            raise NumericsError(f"{len(broken)} samples of seed {seed} are not finite, the first of them {broken[0]}")
+        finished.append(stop - start)
+        if progress:
+            progress(sum(finished))
+        return images
+
+    return torch.cat(in_threads(part, range(0, len(labels), batch), threads))
 
 
 @dataclass(frozen=True)

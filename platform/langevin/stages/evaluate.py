@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from langevin.cluster.session import cpus
 from langevin.cluster.training import Training
 from langevin.config.load import restore
 from langevin.config.paths import home, run_folder, within_home
@@ -39,6 +39,7 @@ from langevin.training.checkpoint import Checkpoint
 
 QUANTISATION = "levels floor((x + 1) / 2 (L - 1) + 1/2) clipped, stored as bytes round(level 255 / (L - 1))"
 SHEET = 100  # samples on the contact sheet
+ENDS = {"": "value", ".low": "low", ".high": "high"}
 
 
 class Evaluator:
@@ -77,7 +78,14 @@ class Evaluator:
     def samples(self, model: Samples, count: int, stage: Stage, before: int = 0) -> Tensor:
         """The first ``count`` samples of the evaluation's seed, (N, C, H, W) uint8: fewer are a part of more."""
         section = self.recipe.evaluate
-        drawn = draw(model, self.labels[:count], section.seed, section.batch, lambda done: stage.at(before + done))
+        drawn = draw(
+            model,
+            self.labels[:count],
+            section.seed,
+            section.batch,
+            lambda done: stage.at(before + done),
+            threads=cpus(),
+        )
         return as_bytes(drawn, self.manifest.levels)
 
     def measure(self, model: Any, samples: Tensor) -> Evaluation:
@@ -88,7 +96,7 @@ class Evaluator:
         figures = evaluate_samples(samples, labels, self.test, self.train, self.extractor, self.judge, seed)
         section = self.recipe.evaluate
         dims = self.test_batch.images[0].numel()
-        likelihood = nll(model, _batches(self.test_batch, section.batch), section.seed, dims)
+        likelihood = nll(model, _batches(self.test_batch, section.batch), section.seed, dims, threads=cpus())
         classes = {self.manifest.classes[int(k)]: v for k, v in self.judge.by_class(samples, labels).items()}
         return Evaluation(self.spec, figures | likelihood.figures(), classes, time.perf_counter() - started)
 
@@ -102,7 +110,7 @@ def evaluate(recipe: Recipe, path: Path) -> dict[str, Any]:
 
     Leaves out/RECIPE/evaluation.json, metrics.json and fid.csv; the figures land in the training's MLflow run.
     """
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(1)  # threads work on batches side by side
     outputs = Outputs.of(recipe)
     trained = read_json(outputs.training, "train")
     evaluator = Evaluator(recipe)
@@ -171,17 +179,28 @@ def _track(
     curve: list[tuple[int, float]], samples: Tensor,
 ) -> None:  # fmt: skip
     training = Training.of(recipe, manifest, path.parent)
+    prefix = _prefix(Path(training.folder), ours.spec.hash)
     with Tracker(training.tracking_uri, recipe.name, training.name, Path(training.folder)) as tracker:
         for images, value in curve:
-            tracker.metrics(images, {"test/fid_curve": value})
+            tracker.metrics(images, {f"{prefix}/fid_curve": value})
         flat: dict[str, float] = {}
         for name, figure in ours.figures.items():
             of = _plain(figure)
-            flat |= {f"test/{name}": of["value"], f"test/{name}.low": of["low"], f"test/{name}.high": of["high"]}
+            flat |= {f"{prefix}/{name}{end}": of[part] for end, part in ENDS.items()}
         tracker.metrics(last.images, flat)
-        tracker.tags({"langevin.spec": ours.spec.hash})
-        tracker.image("test/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
+        tracker.tags({f"langevin.spec.{prefix}": ours.spec.hash})
+        tracker.image(f"{prefix}/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
         tracker.dataset(manifest.name, manifest.digest, training.data, "test")
+
+
+def _prefix(folder: Path, spec: str) -> str:
+    """Under which name a spec's figures stand in the run: "test" for the first spec that it is measured with, and a name
+    of its own for every other. Figures of two specs in one series would be compared.
+    """
+    first = folder / "spec"
+    if not first.exists():
+        write_text(first, spec)
+    return "test" if first.read_text() == spec else f"test-{spec}"
 
 
 def _spread(labels: Tensor, count: int) -> Tensor:

@@ -12,10 +12,12 @@ from langevin.config.paths import home, within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
 from langevin.data.reader import Reader
+from langevin.errors import CheckpointError
 from langevin.stages.outputs import Outputs, write_json, write_text
 from langevin.stages.progress import Stage, say
-from langevin.tracking.runs import find_run, history
+from langevin.tracking.spool import Spool
 from langevin.training import checkpoint as checkpoints
+from langevin.training.checkpoint import Checkpoint
 
 CURVES = ("train/loss", "validation/loss")
 
@@ -27,6 +29,8 @@ def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict
         Reader(within_home(recipe.data.root), split, recipe.seed, recipe.train.batch)
     training = Training.of(recipe, manifest, path.parent)
     before = checkpoints.latest(training.checkpoints)
+    if before is not None:
+        _check(before, recipe, manifest)
     if before is not None and before.images >= recipe.train.images:
         say(f"train: {training.name} is complete, {before.images:,} images")
     elif before is not None:
@@ -52,18 +56,41 @@ def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict
     return result
 
 
+def _check(checkpoint: Checkpoint, recipe: Recipe, manifest: Manifest) -> None:
+    """CheckpointError for one that another training left here: a complete one would pass for ours unread."""
+    found, ours = checkpoint.model.get("training"), recipe.training_hash(manifest.digest)
+    if found != ours:
+        raise CheckpointError(
+            f"is not of this recipe's training ({ours}): it may be of another architecture",
+            file=checkpoint.folder, field="training", value=found,
+            mend="remove this folder and train again, or train under another name",
+        )  # fmt: skip
+
+
 def _show(stage: Stage, at: dict[str, Any]) -> None:
     stage.at(at["images"], loss=at["loss"], per_second=at["images_per_second"])
 
 
 def _write_history(path: Path, training: Training, recipe: Recipe) -> None:
-    """The curves as a table for `dvc plots`: what MLflow has of them by now."""
-    run = find_run(training.tracking_uri, recipe.name, training.name)
-    points = {key: dict(history(training.tracking_uri, run, key)) if run else {} for key in CURVES}
+    """The curves as a table for `dvc plots`, from the run's own journal: MLflow may be away and get them later."""
+    points = _recorded(Spool(Path(training.folder) / "spool", {"experiment": recipe.name, "name": training.name}))
     rows = ["images,loss,validation_loss"]
     for images in sorted(set().union(*points.values())):
         rows.append(",".join([str(images), *(_cell(points[key].get(images)) for key in CURVES)]))
     write_text(path, "\n".join(rows) + "\n")
+
+
+def _recorded(spool: Spool) -> dict[str, dict[int, float]]:
+    """The curves' points, by images. A step that was reported again after a kill keeps its first value, as in MLflow."""
+    points: dict[str, dict[int, float]] = {key: {} for key in CURVES}
+    offset = 0
+    while entries := spool.read(offset):
+        offset = entries[-1].end
+        for record in (entry.record for entry in entries if entry.record and entry.record["kind"] == "metrics"):
+            for key in points.keys() & record["values"].keys():
+                points[key].setdefault(record["step"], record["values"][key])
+    spool.close()
+    return points
 
 
 def _cell(value: float | None) -> str:
