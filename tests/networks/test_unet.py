@@ -1,0 +1,144 @@
+"""The UNet: what it starts as, what it depends on, and that all of it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from langevin.networks.embeddings import ClassEmbedding, NoiseEmbedding
+from langevin.networks.unet import Attention, ResidualBlock, UNet
+
+
+def awake(module: nn.Module) -> nn.Module:
+    """The module with random numbers where it starts with zeros, so that every branch does something."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if not parameter.any():
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return module
+
+
+def unet(
+    shape: tuple[int, int, int] = (1, 8, 8),
+    channels: int = 8,
+    multipliers: Sequence[int] = (1, 2),
+    blocks: int = 1,
+    attention: Sequence[int] = (4,),
+    classes: int = 10,
+) -> UNet:
+    torch.manual_seed(0)
+    return UNet(shape, channels, multipliers, blocks, attention, classes)
+
+
+def images(count: int, shape: tuple[int, int, int] = (1, 8, 8)) -> Tensor:
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(2))
+
+
+NOISE, LABELS = torch.tensor([0.1, 0.4, 0.7, 1.0]), torch.tensor([0, 3, 9, -1])
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((1, 8, 8), {}),
+        ((3, 16, 16), {"multipliers": (1, 2, 3), "blocks": 2, "attention": (4, 8)}),
+        ((1, 8, 8), {"multipliers": (1,), "attention": ()}),
+        ((1, 8, 8), {"channels": 12, "attention": (8,), "classes": 0}),
+        ((2, 4, 4), {"channels": 5, "multipliers": (1, 1, 2), "attention": (1, 2)}),
+        ((1, 8, 8), {"channels": 192, "multipliers": (1,), "attention": (8,)}),
+    ],
+)
+def test_gradient_reaches_every_parameter(shape: tuple[int, int, int], options: dict[str, object]) -> None:
+    network = awake(unet(shape, **options))
+    labels = None if options.get("classes") == 0 else LABELS
+    network(images(4, shape), NOISE, labels).square().sum().backward()
+    still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert still == []
+
+
+def test_it_starts_as_zero() -> None:
+    """The last convolution and every residual branch: an untrained network says nothing."""
+    assert not unet()(images(4), NOISE, LABELS).any()
+    block = ResidualBlock(8, 8, 16)
+    x = torch.randn(2, 8, 4, 4)
+    assert torch.equal(block(x, torch.randn(2, 16)), x)
+    assert torch.equal(Attention(8)(x), x)
+
+
+def test_a_sample_does_not_depend_on_its_neighbours() -> None:
+    network = awake(unet())
+    whole = network(images(4), NOISE, LABELS)
+    for index in range(4):
+        alone = network(images(4)[index : index + 1], NOISE[index : index + 1], LABELS[index : index + 1])
+        torch.testing.assert_close(alone, whole[index : index + 1], rtol=1e-4, atol=1e-5)
+
+
+def test_noise_and_class_matter() -> None:
+    network = awake(unet())
+    base = network(images(4), NOISE, LABELS)
+    assert not torch.allclose(base, network(images(4), NOISE - 0.001, LABELS), atol=1e-6)
+    changed = network(images(4), NOISE, torch.tensor([1, 3, 9, -1]))
+    assert not torch.allclose(base[0], changed[0], atol=1e-5)
+    assert torch.equal(base[1:], changed[1:])
+
+
+def test_none_is_the_class_minus_1() -> None:
+    network = awake(unet())
+    assert torch.equal(network(images(4), NOISE, None), network(images(4), NOISE, torch.full((4,), -1)))
+
+
+def test_every_pixel_sees_every_other_through_attention() -> None:
+    """Attention at 8 x 8 without any downsampling: a change in one corner moves the other."""
+
+    def reach(attention: Sequence[int]) -> bool:
+        network = awake(unet(multipliers=(1,), attention=attention))
+        x = images(1)
+        moved = x.clone()
+        moved[0, 0, 0, 0] += 10
+        network(x, NOISE[:1], None)
+        far = [network(v, NOISE[:1], None)[0, 0, 7, 7].item() for v in (x, moved)]
+        return abs(far[0] - far[1]) > 1e-6
+
+    assert reach((8,))
+
+
+def test_attention_is_softmax_of_scaled_products() -> None:
+    """Written out for one head: x + W_o (softmax(q k / sqrt d) v)."""
+    attention = awake(Attention(8))
+    x = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(3))
+    q, k, v = attention.qkv(attention.norm(x)).flatten(2).chunk(3, dim=1)
+    share = torch.softmax(q.transpose(1, 2) @ k / 8**0.5, dim=-1)
+    expected = x + attention.out((v @ share.transpose(1, 2)).reshape(2, 8, 3, 3))
+    torch.testing.assert_close(attention(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_embedding_scales_and_shifts() -> None:
+    """AdaGN: norm(h) (1 + scale) + shift, then SiLU and the second convolution. Dhariwal & Nichol 2021, eq. 3."""
+    block = awake(ResidualBlock(8, 12, 16))
+    x, embedding = torch.randn(2, 8, 4, 4), torch.randn(2, 16)
+    scale, shift = block.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
+    h = block.norm_out(block.conv_in(nn.functional.silu(block.norm_in(x)))) * (1 + scale) + shift
+    expected = block.skip(x) + block.conv_out(nn.functional.silu(h))
+    torch.testing.assert_close(block(x, embedding), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_noise_embeddings_tell_neighbouring_levels_of_a_thousand_apart() -> None:
+    embedding = NoiseEmbedding(32)
+    t = torch.arange(1001) / 1000
+    angles = t[:, None] * embedding.get_buffer("frequencies")
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+    apart = torch.cdist(waves, waves) + 10 * torch.eye(1001)
+    assert float(apart.min()) > 0.5
+    assert not [name for name in embedding.state_dict() if "frequencies" in name]  # a constant is no weight
+
+
+def test_classes_have_vectors_of_their_own() -> None:
+    embedding = ClassEmbedding(10, 4)
+    labels = torch.tensor([3, -1, 0, 9])
+    found = embedding(labels, 4)
+    assert len(torch.cat([found, embedding(torch.arange(10), 10)]).unique(dim=0)) == 11
+    assert torch.equal(found[1], embedding(None, 1)[0])

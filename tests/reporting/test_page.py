@@ -1,0 +1,102 @@
+"""The page is complete in itself, and what comes from outside is text and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from langevin.reporting.figures import DARK, LIGHT, class_grid, curve, trajectory
+from langevin.reporting.page import Picture, Report, Section, Table, render
+from langevin.reporting.sheets import contact_sheet
+
+HOSTILE = '<script>alert("x")</script>'
+
+
+class Reader(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "action") and value:
+                self.addresses.append(value)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (30, 1, 8, 8), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def page(images: np.ndarray) -> str:
+    picture = Picture.drawn("Samples", HOSTILE, lambda theme: class_grid(images, np.arange(30) % 3, "abc", theme=theme))
+    section = Section(HOSTILE, HOSTILE, (picture,), Table((HOSTILE, "b"), ((HOSTILE, 1.23456), ("x", None)), HOSTILE))
+    return render(Report(HOSTILE, HOSTILE, "2026-01-01T00:00:00", ((HOSTILE,) * 3,), (section,), ((HOSTILE, HOSTILE),)))
+
+
+def test_nothing_is_fetched_and_every_image_is_a_png_inside(page: str) -> None:
+    found = Reader(page)
+    assert not re.search(r"url\(\s*['\"]?(?!data:)", page)
+    inside = [address for address in found.addresses if address.startswith("data:image/png;base64,")]
+    assert len(inside) >= 1
+    assert all(address.startswith(("data:", "#")) for address in found.addresses)
+    for address in inside:
+        Image.open(io.BytesIO(base64.b64decode(address.split(",", 1)[1]))).verify()
+
+
+def test_hostile_text_stays_text(page: str) -> None:
+    assert "script" not in Reader(page).tags
+    assert page.count("&lt;script&gt;") >= 8
+
+
+def test_cells_are_rounded_and_what_is_missing_is_a_dash(page: str) -> None:
+    assert "1.235" in page
+    assert "1.23456" not in page
+
+
+def test_a_row_of_another_length_than_the_head_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 cells under 2 columns"):
+        Table(("a", "b"), (("x",),))
+
+
+def test_the_grid_shows_each_class_in_its_row() -> None:
+    """Class k is a flat grey of its own: read back from the picture, the rows come in the classes' order."""
+    greys = [40, 120, 200]
+    images = np.stack([np.full((1, 8, 8), greys[k % 3], np.uint8) for k in range(12)])
+    picture = np.asarray(Image.open(io.BytesIO(class_grid(images, np.arange(12) % 3, ["a", "b", "c"]))).convert("L"))
+    rows = [int(np.median(np.nonzero((picture == grey).any(axis=1))[0])) for grey in greys]
+    assert rows == sorted(rows)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_figures_differ_where_their_data_do(theme: object) -> None:
+    one = curve({"loss": ([1, 2, 3], [3.0, 2.0, 1.0])}, "images", "loss", theme=theme)  # type: ignore[arg-type]
+    other = curve({"loss": ([1, 2, 3], [1.0, 2.0, 3.0])}, "images", "loss", theme=theme)  # type: ignore[arg-type]
+    assert one != other
+    assert one == curve({"loss": ([1, 2, 3], [3.0, 2.0, 1.0])}, "images", "loss", theme=theme)  # type: ignore[arg-type]
+
+
+def test_a_trajectory_needs_a_caption_a_state() -> None:
+    with pytest.raises(ValueError, match="2 states"):
+        trajectory([np.zeros((1, 1, 8, 8))] * 2, ["only one"])
+
+
+def test_a_contact_sheet_holds_every_image_in_reading_order(images: np.ndarray) -> None:
+    sheet = contact_sheet(images[:5], columns=3, edge=8)
+    assert sheet.shape == (18, 27)
+    np.testing.assert_array_equal(sheet[9:17, 9:17], images[4, 0])
+    np.testing.assert_array_equal(sheet[:8, 18:26], images[2, 0])
+    assert sheet[9:, 18:].max() == 0
+    colour = contact_sheet(images[:6].reshape(2, 3, 8, 8), columns=2, edge=16)
+    assert colour.shape == (17, 34, 3)
+    np.testing.assert_array_equal(colour[:16:2, :16:2], images[:3, 0].transpose(1, 2, 0))

@@ -1,0 +1,186 @@
+"""The loop: gradients, readings, interruption and numbers that are not finite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from langevin.errors import NumericsError
+from langevin.randomness import Keys
+from langevin.training import checkpoint as checkpoints
+from langevin.training.loop import PATIENCE, Plan, fit
+from langevin.training.optimiser import LearningRate
+from langevin.training.state import TrainState
+from langevin.training.validation import validation_loss
+
+from .example import BATCH, Diary, Interrupted, batch_of, differing, fresh, plan, stream
+
+
+def flat(state: TrainState) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in state.model.parameters()])
+
+
+def test_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
+    """Weights, average, moments and counters; the second process starts from other random weights."""
+    steps = plan(12, checkpoint_every=5 * BATCH)
+    whole = fresh()
+    fit(whole, stream(), steps, Diary())
+
+    with pytest.raises(Interrupted):
+        fit(fresh(), stream(), steps, Diary(tmp_path, until=5 * BATCH))
+    resumed = fresh(seed=99)
+    assert differing(whole, resumed) != []
+    last = checkpoints.latest(tmp_path)
+    assert last is not None
+    checkpoints.load_state(last, resumed)
+    assert resumed.images == 5 * BATCH
+    fit(resumed, stream(start=resumed.images), steps, Diary())
+    assert differing(whole, resumed) == []
+    assert resumed.images == whole.images == 12 * BATCH
+
+
+def test_a_training_is_a_function_of_its_plan_and_its_data() -> None:
+    first, second = fresh(), fresh()
+    fit(first, stream(), plan(4), Diary())
+    torch.manual_seed(1234)  # the global generator has no say
+    fit(second, stream(), plan(4), Diary())
+    assert differing(first, second) == []
+
+
+def test_training_learns() -> None:
+    """In 150 steps the loss on other images falls by a third, in the raw weights and in their average."""
+    state, others = fresh(), batch_of(torch.arange(100_000, 100_060))
+    before = validation_loss(state.model, others, seed=1)
+    diary = Diary()
+    fit(state, stream(batch=16), plan(150, batch=16, log_every=16 * 5), diary)
+    assert validation_loss(state.model, others, seed=1) < 0.67 * before
+    assert validation_loss(state.ema.model, others, seed=1) < 0.67 * before
+    assert diary.logged[-1][1]["loss"] < 0.67 * diary.logged[0][1]["loss"]
+
+
+def test_a_step_goes_down_the_gradient_of_the_mean_loss() -> None:
+    """With plain gradient descent: w - lr grad, lr the one of the images seen before, grad clipped in its norm."""
+    for clip in (1e9, 1e-3):
+        state = fresh()
+        state.optimiser = torch.optim.SGD(state.model.parameters(), lr=123.0)
+        before = flat(state)
+        state.model.loss(batch_of(torch.arange(BATCH)), Keys.range(11, 0, BATCH)).total.mean().backward()
+        parameters = list(state.model.parameters())
+        gradient = torch.cat([p.grad.flatten() for p in parameters])
+        rate = LearningRate(0.1, 0, 10 * BATCH)
+        once = Plan(BATCH, BATCH, 11, rate, clip, BATCH, BATCH, BATCH)
+        diary = Diary()
+        fit(state, stream(), once, diary)
+        norm = float(gradient.norm())
+        expected = before - 0.1 * gradient * min(1, clip / norm)
+        torch.testing.assert_close(flat(state), expected, rtol=1e-4, atol=1e-8)
+        assert diary.logged[0][1]["gradient_norm"] == pytest.approx(norm, rel=1e-4)
+        assert diary.logged[0][1]["lr"] == 0.1
+
+
+def test_things_happen_when_their_images_have_passed_and_at_the_end() -> None:
+    diary, state = Diary(), fresh()
+    fit(state, stream(), plan(13, log_every=30, validate_every=8, checkpoint_every=50), diary)
+    assert [images for images, _ in diary.logged] == [32, 64, 96, 104]
+    assert diary.validated == list(range(8, 105, 8))
+    assert diary.saved == [56, 104]
+    assert state.images == 104
+
+
+def test_a_finished_training_is_left_as_it_is() -> None:
+    state, diary = fresh(), Diary()
+    state.images = 8 * BATCH
+    fit(state, iter(()), plan(8), diary)
+    assert differing(state, fresh()) == ["counters/images"]
+    assert (diary.logged, diary.validated, diary.saved) == ([], [], [])
+
+
+def test_readings_are_means_over_the_images_since_the_last() -> None:
+    """With a rate of zero the weights stay, so that each step's loss can be computed again."""
+    state, diary = fresh(), Diary()
+    still = Plan(6 * BATCH, BATCH, 11, LearningRate(0.0, 0, 6 * BATCH), 1.0, 3 * BATCH, 6 * BATCH, 6 * BATCH)
+    fit(state, stream(), still, diary)
+    for (images, metrics), start in zip(diary.logged, (0, 3 * BATCH), strict=True):
+        ordinals = torch.arange(start, start + 3 * BATCH)
+        losses = state.model.loss(batch_of(ordinals), Keys(11, ordinals)).total.detach()
+        assert images == start + 3 * BATCH
+        assert metrics["loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
+        assert metrics["images_per_second"] > 0
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_is_reported() -> None:
+    """As if the rate, the moments and the average had never met these images."""
+    diary, state = Diary(), fresh()
+    fit(state, stream(), plan(3), diary)
+    before = {name: value.clone() for name, value in state.tensors().items()}
+    longer = plan(5)
+    bad = {3 * BATCH + 2, 3 * BATCH + 5}
+    with pytest.raises(Interrupted):
+        fit(state, stream(3 * BATCH, damaged=bad.__contains__), longer, StopsAfterSkip(diary))
+    after = state.tensors()
+    assert diary.skips == [(4 * BATCH, sorted(bad))]
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    assert moved == {"counters/images"}
+    assert state.images == 4 * BATCH
+
+
+class StopsAfterSkip(Diary):
+    def __init__(self, diary: Diary) -> None:
+        super().__init__(skips=diary.skips)
+
+    def skipped(self, images: int, ordinals: list[int]) -> None:
+        super().skipped(images, ordinals)
+        raise Interrupted
+
+
+def test_training_goes_on_after_a_step_that_is_not_finite() -> None:
+    state, diary = fresh(), Diary()
+    fit(state, stream(damaged={BATCH}.__contains__), plan(6), diary)
+    assert [images for images, _ in diary.skips] == [2 * BATCH]
+    assert state.images == 6 * BATCH
+    assert all(bool(torch.isfinite(value).all()) for value in state.tensors().values())
+    assert state.ema.updates == 5
+
+
+def test_patience_ends() -> None:
+    """PATIENCE steps in a row are an error that says where, one less is not."""
+
+    def damaged_for(steps: int) -> range:
+        return range(2 * BATCH, (2 + steps) * BATCH)
+
+    fit(fresh(), stream(damaged=damaged_for(PATIENCE - 1).__contains__), plan(9), Diary())
+    diary = Diary()
+    with pytest.raises(NumericsError, match=f"{PATIENCE} steps in a row, the last after {(2 + PATIENCE) * BATCH}"):
+        fit(fresh(), stream(damaged=damaged_for(PATIENCE).__contains__), plan(9), diary)
+    assert len(diary.skips) == PATIENCE
+
+
+def test_a_good_step_renews_patience() -> None:
+    def damaged(ordinal: int) -> bool:
+        return (ordinal // BATCH) % PATIENCE != 0  # PATIENCE - 1 of PATIENCE steps, again and again
+
+    diary = Diary()
+    fit(fresh(), stream(damaged=damaged), plan(3 * PATIENCE), diary)
+    assert len(diary.skips) == 3 * (PATIENCE - 1)
+
+
+def test_validation_reads_the_same_twice_and_differs_by_seed() -> None:
+    state, batch = fresh(), batch_of(torch.arange(500, 532))
+    fit(state, stream(), plan(3), Diary())
+    first = validation_loss(state.model, batch, seed=1)
+    torch.manual_seed(5)
+    assert validation_loss(state.model, batch, seed=1) == first
+    assert validation_loss(state.model, batch, seed=2) != first
+
+
+def test_validation_is_the_mean_over_its_rounds() -> None:
+    """Round r takes the keys of the r-th batch after: no image meets the same noise twice."""
+    state, batch = fresh(), batch_of(torch.arange(20))
+    fit(state, stream(), plan(3), Diary())
+    with torch.no_grad():
+        losses = [state.model.loss(batch, Keys.range(1, r * 20, r * 20 + 20)).total.mean() for r in range(3)]
+    assert len(set(map(float, losses))) == 3
+    expected = float(torch.stack(losses).double().mean())
+    assert validation_loss(state.model, batch, 1, rounds=3) == pytest.approx(expected, rel=1e-6)
