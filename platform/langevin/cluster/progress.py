@@ -25,8 +25,9 @@ def write_progress(folder: Path, values: dict[str, Any]) -> None:
 def watched(folder: Path, tell: Callable[[dict[str, Any]], None]) -> Iterator[None]:
     """Tells what the first worker writes, while the body runs."""
     folder.mkdir(parents=True, exist_ok=True)
-    over = threading.Event()
-    thread = threading.Thread(target=_watch, args=(folder / FILE, tell, over), daemon=True)
+    path, over = folder / FILE, threading.Event()
+    before = path.stat().st_mtime_ns if path.exists() else 0  # here: the thread may start after the first words
+    thread = threading.Thread(target=_watch, args=(path, before, tell, over), daemon=True)
     thread.start()
     try:
         yield
@@ -35,8 +36,7 @@ def watched(folder: Path, tell: Callable[[dict[str, Any]], None]) -> Iterator[No
         thread.join()
 
 
-def _watch(path: Path, tell: Callable[[dict[str, Any]], None], over: threading.Event) -> None:
-    told = path.stat().st_mtime_ns if path.exists() else 0
+def _watch(path: Path, told: int, tell: Callable[[dict[str, Any]], None], over: threading.Event) -> None:
     ending = False
     while not ending:
         ending = over.wait(EVERY_S)  # once more after the end, for the last words

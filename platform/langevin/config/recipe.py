@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from langevin.config.code import code_digest
+
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -151,11 +153,14 @@ class Recipe(Section):
         return self.generate.model or f"models:/{self.name}@champion"
 
     def training_hash(self, dataset_digest: str) -> str:
-        """12 hex digits of what decides the trained weights: a run is known by it, however many workers it had."""
+        """12 hex digits of what decides the trained weights, the code included: a run is known by it, however many
+        workers it had. A training that is killed goes on; one whose code has changed since begins anew.
+        """
         train = self.train.plain()
         for beside in ("workers", "keep", "log_every", "validate_every", "checkpoint_every"):
             del train[beside]
-        return digest({"seed": self.seed, "data": dataset_digest, "model": self.model.plain(), "train": train})
+        decides = {"seed": self.seed, "data": dataset_digest, "model": self.model.plain(), "train": train}
+        return digest(decides | {"code": code_digest()})
 
     def run_name(self, dataset_digest: str) -> str:
         return f"{self.name}-{self.training_hash(dataset_digest)[:8]}"

@@ -31,11 +31,14 @@ class Lineage:
 
 
 def git_state(folder: Path) -> tuple[str, bool]:
-    """The commit that a folder is at, and whether its files differ from it; ("unknown", False) outside a repository."""
+    """The commit that a folder is at, and whether its repository's files differ from it; ("unknown", False) outside one.
+
+    dvc.lock does not count: the pipeline itself writes it while it runs.
+    """
     commit = _git(folder, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return _UNKNOWN, False
-    return commit, bool(_git(folder, "status", "--porcelain"))
+    return commit, bool(_git(folder, "status", "--porcelain", "--", ":(top)", ":(top,exclude)dvc.lock"))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
