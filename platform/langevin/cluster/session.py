@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from langevin.errors import ConfigError
 
@@ -62,9 +63,14 @@ def session(address: str | None, workers: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def enough(workers: int, there: int, where: str) -> None:
+def enough(workers: int, there: int, where: str, recipe: Path | None = None) -> None:
+    """ConfigError where there are fewer CPUs than workers, which would wait for ever."""
     if workers > there:
         mend = f"take --workers {there}" if there else "start a node with CPUs"
         raise ConfigError(
-            f"more workers than the {there} CPUs of {where}", field="train.workers", value=workers, mend=mend
+            f"more workers than the {there} CPUs of {where}",
+            file=recipe,
+            field="train.workers",
+            value=workers,
+            mend=mend,
         )

@@ -27,6 +27,7 @@ def submit(command: str, recipe: Path, address: str, name: str) -> None:
     """
     from ray.job_submission import JobStatus, JobSubmissionClient
 
+    os.environ["RAY_ADDRESS"] = address  # Ray's client prefers the variable to what it is told
     try:
         client = JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:

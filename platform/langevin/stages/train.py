@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from langevin.cluster.session import cpus, enough
 from langevin.cluster.submit import is_job_server, submit
 from langevin.cluster.train import train as train_on
 from langevin.cluster.training import Training
@@ -27,6 +28,8 @@ def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict
     manifest = Manifest.load(within_home(recipe.data.root))
     for split in ("train", "validation"):  # damaged shards are found here, before any worker starts
         Reader(within_home(recipe.data.root), split, recipe.seed, recipe.train.batch)
+    if address is None:
+        enough(workers, cpus(), "this machine", path)
     training = Training.of(recipe, manifest, path.parent)
     before = checkpoints.latest(training.checkpoints)
     if before is not None:
