@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_a_mistake_is_one_line_of_place_problem_and_mend(kind: type[UserError]) 
         ({"mend": "mend it"}, "went wrong; mend it"),
     ],
 )
-def test_parts_may_be_missing(parts: dict[str, object], line: str) -> None:
+def test_parts_may_be_missing(parts: dict[str, Any], line: str) -> None:
     assert str(ConfigError("went wrong", **parts)) == line
 
 

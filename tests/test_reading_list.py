@@ -21,6 +21,13 @@ def test_the_reading_list_is_under_700_lines() -> None:
     assert sum(len(path.read_text().splitlines()) for path in READING_LIST) < 700
 
 
+def test_the_readme_names_them_in_this_order() -> None:
+    _, said = (ROOT / "README.md").read_text().split("Reading list")
+    places = [said.find(str(path.relative_to(path.parents[1]))) for path in READING_LIST]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
 def test_the_first_file_names_the_others() -> None:
     said = ast.get_docstring(ast.parse(READING_LIST[0].read_text())) or ""
     assert [path.name for path in READING_LIST[1:] if path.name not in said] == []

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +33,16 @@ declare_missing_operators()  # diffusers imports torchvision
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel  # noqa: E402
 from diffusers.optimization import get_cosine_schedule_with_warmup  # noqa: E402
 
+# diffusers' decorators hide its classes from mypy
+Network: TypeAlias = Any
+Scheduler: TypeAlias = Any
+
 CHAIN = 1000
 WARMUP_STEPS = 500
 TUTORIAL_RATE = 1e-4
 
 
-def unet(image_shape: tuple[int, int, int], classes: int) -> UNet2DModel:
+def unet(image_shape: tuple[int, int, int], classes: int) -> Network:
     """The shape of the recipe's network: 32 and 64 channels, one layer a block, attention at half the side, 8 groups.
 
     Its time embedding is narrowed from 128 to 80, which brings its parameters (670,561) to those of ours (669,889).
@@ -63,11 +68,11 @@ class Tutorial:
     Draws from torch's global generator, as the tutorial does: seed it first.
     """
 
-    def __init__(self, network: UNet2DModel, data: Batch, batch: int, steps: int, rate: float) -> None:
+    def __init__(self, network: Network, data: Batch, batch: int, steps: int, rate: float) -> None:
         assert data.labels is not None
         self.network = network
         self.loader = DataLoader(TensorDataset(data.images, data.labels), batch_size=batch, shuffle=True)
-        self.noise_scheduler = DDPMScheduler(num_train_timesteps=CHAIN)
+        self.noise_scheduler = chain()
         self.optimiser = torch.optim.AdamW(network.parameters(), lr=rate)
         self.rate = get_cosine_schedule_with_warmup(self.optimiser, WARMUP_STEPS, num_training_steps=steps)
         self.batches = self._epochs()
@@ -106,14 +111,13 @@ class Peer:
     the one of our sampler; bounding: how the likelihood is bounded.
     """
 
-    network: UNet2DModel
+    network: Network
     calls: int
     spacing: str
     bounding: Bounding
 
     def walk(self, keys: Keys, cond: Cond) -> Iterator[Tensor]:
-        trained = DDPMScheduler(num_train_timesteps=CHAIN)
-        scheduler = DDIMScheduler.from_config(trained.config, timestep_spacing=self.spacing)
+        scheduler: Scheduler = DDIMScheduler.from_config(chain().config, timestep_spacing=self.spacing)
         scheduler.set_timesteps(self.calls)
         config = self.network.config
         like = torch.empty(len(keys), config.in_channels, config.sample_size, config.sample_size)
@@ -131,17 +135,17 @@ class Peer:
 
     @torch.no_grad()
     def bound(self, batch: Batch, keys: Keys) -> Bound:
-        chain = self.bounding
+        of = self.bounding
         model = Clamped(Denoiser(_OnOurTimes(self.network), schedule(), PredictsNoise()))
         return stratified_bound(
-            model, batch.images, batch.labels, Noise(keys), chain.grid, chain.variance, chain.levels, chain.calls
+            model, batch.images, batch.labels, Noise(keys), of.grid, of.variance, of.levels, of.calls
         )
 
 
 class _OnOurTimes(nn.Module):
     """network(x, t, cond) for t in (0, 1]: the peer counts its chain's steps from 0."""
 
-    def __init__(self, network: UNet2DModel) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
@@ -150,6 +154,11 @@ class _OnOurTimes(nn.Module):
         return predicted
 
 
+def chain() -> Scheduler:
+    """What the peer is trained on: its defaults."""
+    return DDPMScheduler(num_train_timesteps=CHAIN)
+
+
 def schedule() -> Tabulated:
-    """The chain that the peer is trained on."""
-    return Tabulated(DDPMScheduler(num_train_timesteps=CHAIN).betas)
+    """The same as a schedule of ours."""
+    return Tabulated(chain().betas)

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -16,22 +17,50 @@ import psutil
 POLL_S = 0.05
 
 
+@dataclass
+class Started:
+    """A process of ours, and all of its descendants that we ever saw."""
+
+    pid: int
+    seen: set[psutil.Process] = field(default_factory=set)
+
+    def descendants(self) -> set[psutil.Process]:
+        found = descendants(self.pid)
+        self.seen |= found
+        return found
+
+    def kill(self) -> set[psutil.Process]:
+        """kill -9 of this process alone. Returns the descendants that it had, which should end by themselves."""
+        orphans = self.descendants()
+        os.kill(self.pid, signal.SIGKILL)
+        return orphans
+
+    @property
+    def is_over(self) -> bool:
+        try:
+            return psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+
 @contextmanager
-def started(arguments: list[str], environment: dict[str, str], log: Path, folder: Path | None = None) -> Iterator[int]:
-    """A process in a session of its own; its pid. At the end it and all of its descendants are gone."""
+def started(
+    arguments: list[str], environment: dict[str, str], log: Path, folder: Path | None = None
+) -> Iterator[Started]:
+    """A process in a session of its own. At the end it and every descendant that we saw are gone."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             arguments, env=environment, cwd=folder, stdout=output, stderr=output, start_new_session=True
         )
-    seen: set[psutil.Process] = set()
+    found = Started(process.pid)
     try:
-        seen |= descendants(process.pid)
-        yield process.pid
+        yield found
     finally:
-        seen |= descendants(process.pid)
-        for one in [*seen, psutil.Process(process.pid)] if psutil.pid_exists(process.pid) else seen:
-            end(one)
+        found.descendants()
+        process.kill()
         process.wait(30)
+        for one in found.seen:
+            end(one)
 
 
 def descendants(pid: int) -> set[psutil.Process]:
@@ -49,25 +78,11 @@ def end(process: psutil.Process) -> None:
         return
 
 
-def kill_tree(pid: int) -> set[psutil.Process]:
-    """kill -9 of one process. Returns the descendants that it had, which should end by themselves."""
-    orphans = descendants(pid)
-    os.kill(pid, signal.SIGKILL)
-    return orphans
-
-
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str, log: Path) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not after {timeout_s:.0f} s: {what}\n{log.read_text()[-3000:]}"
         time.sleep(POLL_S)
-
-
-def is_over(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def free_ports(count: int) -> list[int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
 
 from langevin.diffusion import grids
-from langevin.diffusion.denoiser import Clamped, Rescheduled
+from langevin.diffusion.denoiser import Clamped, Denoises, Rescheduled
 from langevin.diffusion.kernels import ancestral_variance, posterior
 from langevin.diffusion.samplers import DDIM, Ancestral, Sampler, walk
 from langevin.diffusion.schedules import CosineVP, Schedule, Tabulated, cosine_betas
@@ -21,7 +23,7 @@ Z = noise(12, seed=9).normal("z", X)
 SOME = [(0.95, 0.9), (0.6, 0.1), (0.2, 0.19)]
 
 
-def last(model: Normal | Rescheduled, sampler: Sampler, x: Tensor, grid: Tensor, seed: int = 0) -> Tensor:
+def last(model: Denoises, sampler: Sampler, x: Tensor, grid: Tensor, seed: int = 0) -> Tensor:
     *_, end = walk(model, sampler, x, grid, None, noise(len(x), seed))
     return end
 
@@ -118,7 +120,7 @@ def variance_of_samples(sampler: Sampler, model: Normal, steps: int) -> float:
     grid = grids.strided(steps, 1000)
     unit, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
     variance = 1.0
-    for t, s in zip(grid, grid[1:], strict=False):
+    for t, s in itertools.pairwise(grid):
         by_x = float(sampler(model, unit, t, s, None, Given.of(zero)))
         by_z = float(sampler(model, zero, t, s, None, Given.of(unit)))
         variance = by_x**2 * variance + by_z**2
@@ -170,7 +172,7 @@ def test_a_walk_yields_every_state_and_is_its_steps() -> None:
     states = list(walk(model, DDIM(0.5), X, grid, None, noise(12)))
     assert len(states) == len(grid)
     assert torch.equal(states[0], X)
-    for step, (before, after) in enumerate(zip(states, states[1:], strict=False)):
+    for step, (before, after) in enumerate(itertools.pairwise(states)):
         here = noise(12).within(f"step/{step}")
         assert torch.equal(after, DDIM(0.5)(model, before, grid[step], grid[step + 1], None, here))
 

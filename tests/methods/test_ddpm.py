@@ -91,16 +91,15 @@ def test_gradient_reaches_every_parameter() -> None:
 @pytest.mark.parametrize("dropped", [0.0, 0.1, 1.0])
 def test_conditions_are_dropped_with_their_probability(dropped: float) -> None:
     network = Recorder()
-    large = Batch(
-        torch.zeros(20_000, *SHAPE), torch.arange(20_000) % 10, torch.arange(20_000), tuple(map(str, range(20_000)))
-    )
+    labels = torch.arange(20_000) % 10
+    large = Batch(torch.zeros(20_000, *SHAPE), labels, torch.arange(20_000), tuple(map(str, range(20_000))))
     ddpm(network, dropped=dropped).loss(large, Keys.range(5, 0, 20_000))
     (_, _, cond), *rest = network.told
     assert rest == []
     assert cond is not None
     gone = cond == -1
     assert float(gone.float().mean()) == pytest.approx(dropped, abs=4 * (dropped * (1 - dropped) / 20_000) ** 0.5)
-    assert torch.equal(cond[~gone], large.labels[~gone])
+    assert torch.equal(cond[~gone], labels[~gone])
     by_class = torch.stack([gone[large.labels == label].float().mean() for label in range(10)])
     assert float((by_class - dropped).abs().max()) <= 4.5 * (dropped * (1 - dropped) / 2000) ** 0.5
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 from langevin.networks.embeddings import ClassEmbedding, NoiseEmbedding
 from langevin.networks.unet import Attention, ResidualBlock, UNet
 
+Kind = TypeVar("Kind", bound=nn.Module)
 
-def awake(module: nn.Module) -> nn.Module:
+
+def awake(module: Kind) -> Kind:
     """The module with random numbers where it starts with zeros, so that every branch does something."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -52,7 +55,7 @@ NOISE, LABELS = torch.tensor([0.1, 0.4, 0.7, 1.0]), torch.tensor([0, 3, 9, -1])
         ((1, 8, 8), {"channels": 192, "multipliers": (1,), "attention": (8,)}),
     ],
 )
-def test_gradient_reaches_every_parameter(shape: tuple[int, int, int], options: dict[str, object]) -> None:
+def test_gradient_reaches_every_parameter(shape: tuple[int, int, int], options: dict[str, Any]) -> None:
     network = awake(unet(shape, **options))
     labels = None if options.get("classes") == 0 else LABELS
     network(images(4, shape), NOISE, labels).square().sum().backward()

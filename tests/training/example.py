@@ -47,11 +47,11 @@ def fresh(seed: int = 0, channels: int = 16) -> TrainState:
     return TrainState(method, EMA(method, 0.9), adamw(method, 0.01, (0.9, 0.99)))
 
 
-def plan(steps: int, batch: int = BATCH, **changes: int) -> Plan:
+def plan(steps: int, batch: int = BATCH, peak: float = 2e-3, **changes: int) -> Plan:
     """Of so many steps; what happens beside them happens at the end, unless it is said."""
     images = steps * batch
     every = {"log_every": images, "validate_every": images, "checkpoint_every": images} | changes
-    return Plan(images, batch, seed=11, learning_rate=LearningRate(1e-2, 4 * batch, images), gradient_clip=1.0, **every)
+    return Plan(images, batch, seed=11, learning_rate=LearningRate(peak, 4 * batch, images), gradient_clip=1.0, **every)
 
 
 def batch_of(ordinals: Tensor) -> Batch:
@@ -75,7 +75,7 @@ def stream(
         start += batch
 
 
-class Interrupted(Exception):
+class CutOffError(Exception):
     """Stands for the end of a process in the middle of its work."""
 
 
@@ -104,7 +104,7 @@ class Diary:
         if self.folder is not None:
             checkpoints.save(self.folder / f"{state.images:012d}", state, {"plain": "json"})
         if self.until is not None and state.images >= self.until:
-            raise Interrupted
+            raise CutOffError
 
 
 def differing(a: TrainState, b: TrainState) -> list[str]:

@@ -41,13 +41,13 @@ def folder(trained: TrainState, tmp_path: Path) -> Path:
     return checkpoints.save(tmp_path / "checkpoints" / "000000000024", trained, MODEL).folder
 
 
-def load(folder: Path, name: str) -> None:
+def load(folder: Path, name: str, channels: int = 16) -> None:
     """Reads the checkpoint and loads its file of that name into what it belongs to."""
     checkpoint = checkpoints.read(folder)
     if name == EMA:
-        checkpoints.load_average(checkpoint, model(seed=5))
+        checkpoints.load_average(checkpoint, model(5, channels))
     else:
-        checkpoints.load_state(checkpoint, fresh(seed=5))
+        checkpoints.load_state(checkpoint, fresh(5, channels))
 
 
 def forge(folder: Path, name: str, content: bytes) -> None:
@@ -149,12 +149,8 @@ def test_code_in_a_checkpoint_is_refused_and_never_run(
 
 @pytest.mark.parametrize("name", [EMA, STATE])
 def test_another_architecture_is_named(trained: TrainState, folder: Path, name: str) -> None:
-    checkpoint = checkpoints.read(folder)
     with pytest.raises(CheckpointError, match="is of another architecture") as caught:
-        if name == EMA:
-            checkpoints.load_average(checkpoint, model(channels=8))
-        else:
-            checkpoints.load_state(checkpoint, fresh(channels=8))
+        load(folder, name, channels=8)
     line = str(caught.value)
     assert line.startswith(f"{folder}: model")
     assert "denoiser.network" in line or "size mismatch" in line
