@@ -154,7 +154,7 @@ def generate(
     from langevin.stages.generate import generate as run
 
     given = {"model": model, "images": images, "seed": seed, "workers": workers}
-    result = run(load_recipe(recipe), {k: v for k, v in given.items() if v is not None}, out, address)
+    result = run(load_recipe(recipe), recipe, {k: v for k, v in given.items() if v is not None}, out, address)
     _print(result, as_json, f"generate: {result['samples']:,} images of {result['model']} -> {result['folder']}")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from langevin.config.paths import home
@@ -20,11 +22,15 @@ def is_job_server(address: str) -> bool:
     return address.startswith(("http://", "https://"))
 
 
-def submit(command: str, recipe: Path, address: str, name: str) -> None:
-    """Runs jobs/COMMAND.py RECIPE there and prints its log until it ends. LangevinError where the job fails.
+def submit(command: str, recipe: Path, address: str, name: str, options: Sequence[str] = ()) -> None:
+    """Runs jobs/COMMAND.py RECIPE OPTIONS there and prints its log until it ends. LangevinError where the job fails.
 
     The job's id comes from ``name``: a job of that name that still runs is watched, not started twice.
     """
+    working_dir = Path.cwd()
+    if not recipe.resolve().is_relative_to(working_dir):
+        raise ConfigError(f"lies outside {working_dir}, which is what is sent to the cluster", file=recipe,
+                          mend="run this from the project's folder")  # fmt: skip
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     os.environ["RAY_ADDRESS"] = address  # Ray's client prefers the variable to what it is told
@@ -34,7 +40,6 @@ def submit(command: str, recipe: Path, address: str, name: str) -> None:
         first = str(error).splitlines()[0]
         raise ConfigError(f"no job server answers ({first})", field="address", value=address,
                           mend="give the dashboard's address of a running cluster") from None  # fmt: skip
-    working_dir = Path.cwd()
     earlier = {job.submission_id: job.status for job in client.list_jobs() if job.submission_id}
     attempt = 1
     while earlier.get(_id(command, name, attempt), JobStatus.RUNNING).is_terminal():
@@ -43,7 +48,9 @@ def submit(command: str, recipe: Path, address: str, name: str) -> None:
     if job not in earlier:
         variables = {"LANGEVIN_HOME": str(home())} | {key: os.environ[key] for key in CARRIED if key in os.environ}
         client.submit_job(
-            entrypoint=f"python jobs/{command}.py {recipe.resolve().relative_to(working_dir)}",
+            entrypoint=shlex.join(
+                ["python", f"jobs/{command}.py", str(recipe.resolve().relative_to(working_dir)), *options]
+            ),
             submission_id=job,
             runtime_env={"working_dir": str(working_dir), "excludes": EXCLUDES, "env_vars": variables},
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from langevin.cluster.generate import generate as generate_on
+from langevin.cluster.submit import is_job_server, submit
 from langevin.config.paths import home
 from langevin.config.recipe import Recipe
 from langevin.generation.ledger import finish, request_of
@@ -18,7 +19,9 @@ from langevin.tracking.store import tracking_uri
 from langevin.training import checkpoint as checkpoints
 
 
-def generate(recipe: Recipe, given: dict[str, Any], out: Path | None, address: str | None) -> dict[str, Any]:
+def generate(
+    recipe: Recipe, path: Path, given: dict[str, Any], out: Path | None, address: str | None
+) -> dict[str, Any]:
     """Runs the recipe's batch job; ``given`` overrides fields of its generate section (model, images, seed, workers).
 
     An alias is resolved once, to an exact version. The job goes on in ``out`` where an earlier one of the same request
@@ -32,8 +35,15 @@ def generate(recipe: Recipe, given: dict[str, Any], out: Path | None, address: s
     if out is None and request_of(folder) not in (None, request.digest):
         say(f"generate: {folder} holds another request's images, which are replaced")
         shutil.rmtree(folder)
-    with Stage("generate", request.n) as stage:
-        generate_on(request, str(version.source), folder.absolute(), address, section.workers, stage.at)
+    if address is not None and is_job_server(address):
+        exact = {"model": request.model, "images": request.n, "seed": request.seed, "workers": section.workers}
+        options = [text for name, value in exact.items() for text in (f"--{name}", str(value))]
+        submit(
+            "generate", path, address, f"{recipe.name}-{request.digest}", [*options, "--out", str(folder.absolute())]
+        )
+    else:
+        with Stage("generate", request.n) as stage:
+            generate_on(request, str(version.source), folder.absolute(), address, section.workers, stage.at)
     manifest = finish(folder, request)
     return {"model": request.model, "samples": request.n, "folder": str(folder), "digest": manifest["digest"]}
 

@@ -39,7 +39,7 @@ def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict
     elif before is not None:
         say(f"train: {training.name} goes on from {before.images:,} images")
     if address is not None and is_job_server(address):
-        submit("train", path, address, training.name)
+        submit("train", path, address, training.name, ("--workers", str(workers)))
         last = checkpoints.latest(training.checkpoints)
         assert last is not None  # the job succeeded
     else:
