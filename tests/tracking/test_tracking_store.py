@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,3 +40,16 @@ def test_an_experiment_keeps_its_artifacts_and_comes_back(uri: str, tmp_path: Pa
     assert ensure_experiment(mlflow, "digits") == made
     assert mlflow.get_experiment(made).lifecycle_stage == "active"
     assert mlflow.get_experiment(ensure_experiment(mlflow, "x", "s3://bucket/x")).artifact_location == "s3://bucket/x"
+
+
+def test_a_store_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
+    """MLflow makes its tables one by one: what a killed process left of them must not be taken for a store."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    making = "from langevin.tracking.store import client; import sys; client(sys.argv[1])"
+    child = subprocess.Popen([sys.executable, "-c", making, uri])
+    while child.poll() is None and not list(tmp_path.glob("*mlflow.db*")):
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    assert ensure_experiment(client(uri), "after") is not None
+    assert not list(tmp_path.glob(".mlflow.db.unfinished*"))

@@ -62,6 +62,13 @@ def client(uri: str) -> MlflowClient:
     with locked(database.with_suffix(".lock")) if database else nullcontext():
         from mlflow import MlflowClient
 
+        if database is not None and not database.exists():
+            # MLflow's tables are not made in one transaction: a kill half-way would leave a store that never opens again
+            unfinished = database.with_name(f".{database.name}.unfinished")
+            for left in database.parent.glob(f"{unfinished.name}*"):  # and its journal
+                left.unlink()
+            MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
+            os.replace(unfinished, database)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
