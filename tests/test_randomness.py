@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from langevin import randomness
 from langevin.randomness import Keys, Noise, philox
 
 WORD = 2**32 - 1
@@ -132,6 +134,40 @@ def test_elements_of_a_sample_are_independent(draw: Draw) -> None:
         correlation = torch.corrcoef(values.T)
         off = correlation - torch.diag(torch.diag(correlation))
         assert float(off.abs().max()) < 4.5 / 6000**0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_numbers_are_their_words_to_the_last_digit(dtype: torch.dtype) -> None:
+    """Box & Muller 1958 for pairs of words; 27 and 26 bits of two words, or 24 of one, for the uniform ones."""
+    key = int.from_bytes(hashlib.blake2b(b"5/step/1/forward", digest_size=8).digest(), "little")
+    words = [word for block in range(3) for word in reference((block, 0, 9, 0), (key & WORD, key >> 32))]
+    noise, like = of(5, [9]).within("step/1"), torch.zeros(1, 6, dtype=dtype)
+    pairs = zip(words[0:6:2], words[1:6:2], strict=True)
+    radii = [(math.sqrt(-2 * math.log((a + 1) / 2**32)), 2 * math.pi * b / 2**32) for a, b in pairs]
+    expected = [radius * turn(angle) for radius, angle in radii for turn in (math.cos, math.sin)]
+    rounding = 1e-12 if dtype == torch.float64 else 1e-6
+    torch.testing.assert_close(
+        normal(noise, "forward", like), torch.tensor([expected], dtype=dtype), rtol=rounding, atol=rounding
+    )
+    if dtype == torch.float64:
+        pairs = zip(words[0:12:2], words[1:12:2], strict=True)
+        uniforms = [((a >> 5) * 2**26 + (b >> 6)) / 2**53 for a, b in pairs]
+    else:
+        uniforms = [(word >> 8) / 2**24 for word in words[:6]]
+    assert uniform(noise, "forward", like).tolist() == [uniforms]
+
+
+@pytest.mark.parametrize("word", [0, WORD])
+def test_the_generators_ends_are_finite(monkeypatch: pytest.MonkeyPatch, word: int) -> None:
+    """The words 0 and 2^32 - 1, which chance brings once in four thousand million numbers."""
+    monkeypatch.setattr(
+        randomness, "philox", lambda key, ordinals, blocks: torch.full((len(ordinals), 4 * blocks), word)
+    )
+    for dtype in (torch.float64, torch.float32):
+        like = torch.zeros(2, 4, dtype=dtype)
+        assert float(normal(of(0, range(2)), "forward", like).abs().max()) < 6.7
+        u = uniform(of(0, range(2)), "forward", like)
+        assert 0 <= float(u.min()) <= float(u.max()) < 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -182,6 +182,28 @@ def test_strata_cost_little_precision() -> None:
     assert abs(float(few.mean() - many.mean())) < 4 * float(few.std() + many.std()) / 20
 
 
+def test_every_term_looks_at_fresh_noise() -> None:
+    """Of the whole bound and of the estimate: no two calls of the network share their noise."""
+    schedule, count = chain(), 4000
+
+    class Watched(Normal):
+        def __call__(self, x: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+            met.append((x / self.schedule(t.expand(len(x))).against(x).sigma).flatten())
+            return super().__call__(x, t, cond)
+
+    model, x0 = Watched(schedule), torch.zeros(count, 1, dtype=torch.float64)
+    grid = grids.uniform_log_snr(12, schedule, 0.02)
+    for calls in (None, 6):
+        met: list[Tensor] = []
+        if calls is None:
+            discrete_bound(model, x0, None, noise(count), grid, Lower(), LEVELS)
+        else:
+            stratified_bound(model, x0, None, noise(count), grid, Lower(), LEVELS, calls)
+        correlation = torch.corrcoef(torch.stack(met))
+        assert len(met) == (12 if calls is None else calls + 1)
+        assert float((correlation - torch.diag(torch.diag(correlation))).abs().max()) < 4.5 / count**0.5
+
+
 def test_a_bound_does_not_depend_on_the_batch() -> None:
     schedule = chain()
     model, grid = grey_data(schedule), grids.uniform_log_snr(20, schedule, 0.02)

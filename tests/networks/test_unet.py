@@ -109,6 +109,16 @@ def test_every_pixel_sees_every_other_through_attention() -> None:
     assert reach((8,))
 
 
+def test_skips_carry_details_past_the_bottleneck() -> None:
+    """With the middle silenced the output still knows the input, pixel by pixel."""
+    network = awake(unet())
+    network.middle[0].register_forward_hook(lambda module, given, out: 0 * out)
+    x = images(1).requires_grad_()
+    network(x, NOISE[:1], None).square().sum().backward()
+    assert x.grad is not None
+    assert bool(x.grad.all())
+
+
 def test_attention_is_softmax_of_scaled_products() -> None:
     """Written out for one head: x + W_o (softmax(q k / sqrt d) v)."""
     attention = awake(Attention(8))

@@ -89,6 +89,15 @@ def test_a_step_goes_down_the_gradient_of_the_mean_loss() -> None:
         assert diary.logged[0][1]["lr"] == 0.1
 
 
+def test_each_step_has_the_rate_of_the_images_before_it() -> None:
+    state, diary = fresh(), Diary()
+    steps = plan(10, log_every=BATCH)
+    fit(state, stream(), steps, diary)
+    expected = [steps.learning_rate(seen) for seen in range(0, 10 * BATCH, BATCH)]
+    assert [metrics["lr"] for _, metrics in diary.logged] == expected
+    assert state.optimiser.param_groups[0]["lr"] == expected[-1] != expected[0]
+
+
 def test_things_happen_when_their_images_have_passed_and_at_the_end() -> None:
     diary, state = Diary(), fresh()
     fit(state, stream(), plan(13, log_every=30, validate_every=8, checkpoint_every=50), diary)

@@ -6,7 +6,10 @@ import functools
 import hashlib
 from pathlib import Path
 
-DECIDES = ("randomness.py", "data/order.py", "data/reader.py", "diffusion", "methods", "networks", "training")
+DECIDES = (
+    "randomness.py", "config/table.py", "config/load.py", "diffusion", "methods", "networks", "training",
+    "data/images.py", "data/order.py", "data/quantisation.py", "data/reader.py", "data/records.py",
+)  # fmt: skip
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from langevin.config import recipe as schema
 from langevin.config.recipe import Bound, Model, Recipe, Sample
-from langevin.config.table import METHODS, Task, check
+from langevin.config.table import METHODS, Task, check, check_shape
 from langevin.data.manifest import Manifest
 from langevin.errors import CheckpointError, ConfigError
 from langevin.training import checkpoint as checkpoints
@@ -33,6 +33,10 @@ def load_recipe(path: Path) -> Recipe:
         recipe = Recipe.model_validate_json(json.dumps(values))
     except ValidationError as error:
         raise _config_error(error, path) from None
+    except (TypeError, ValueError) as error:  # a date, a set, an alias to itself
+        raise ConfigError(
+            f"holds what no recipe needs ({error})", file=path, mend="use numbers, texts and lists"
+        ) from None
     check(recipe, path)
     return recipe
 
@@ -40,6 +44,7 @@ def load_recipe(path: Path) -> Recipe:
 def build(recipe: Recipe, manifest: Manifest) -> torch.nn.Module:
     """The recipe's model with fresh weights, drawn from the recipe's seed without touching the global generator."""
     task = Task(manifest.shape, len(manifest.classes), manifest.levels)
+    check_shape(recipe.model.network, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return METHODS[recipe.model.method](recipe.model, recipe.sample, recipe.bound, task)
@@ -69,13 +74,23 @@ def restore(checkpoint: Checkpoint, sample: Sample | None = None) -> Any:
     except (KeyError, TypeError, ValidationError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(f"does not say what its model is ({first})", file=checkpoint.folder) from None
-    module = METHODS[model.method](model, sample, bound, task)
+    try:
+        module = METHODS[model.method](model, sample, bound, task)
+    except ValueError as error:
+        raise CheckpointError(
+            f"cannot sample so: {error}",
+            file=checkpoint.folder,
+            field="sample.steps",
+            value=sample.steps,
+            mend="lower it",
+        ) from None
     checkpoints.load_average(checkpoint, module)
     return module.eval()
 
 
 def _config_error(error: ValidationError, path: Path) -> ConfigError:
-    first = error.errors(include_url=False)[0]
+    # a misspelt section is also a missing one: its nearest name says more
+    first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
     field = ".".join(str(part) for part in first["loc"]) or None
     found = first.get("input")
     value = None if isinstance(found, dict) or first["type"] in ("missing", "extra_forbidden") else found

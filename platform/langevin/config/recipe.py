@@ -12,10 +12,11 @@ from langevin.config.code import code_digest
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def plain(self) -> dict[str, Any]:
         """The section as JSON would hold it."""
@@ -46,7 +47,7 @@ class Network(Section):
     """The UNet. channels: at full resolution; attention: the resolutions, in pixels a side, that attend."""
 
     channels: Count = 64
-    multipliers: tuple[Count, ...] = (1, 2)
+    multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2)
     blocks: Count = 2
     attention: tuple[Count, ...] = ()
 
@@ -76,10 +77,10 @@ class Train(Section):
     batch: Count = 128
     lr: Annotated[float, Field(gt=0, lt=1)] = 2e-4
     warmup: Annotated[int, Field(ge=0)] = 0
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    ema_decay: Decay = 0.999
     log_every: Count = 2_000
     validate_every: Count = 10_000
     checkpoint_every: Count = 25_000

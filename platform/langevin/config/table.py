@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from langevin.config.recipe import Bound, Model, Recipe, Sample, Schedule
+from langevin.config.recipe import Bound, Model, Network, Recipe, Sample, Schedule
 from langevin.diffusion import grids, parameterizations, weightings
 from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.objectives import Denoising
@@ -68,6 +68,24 @@ METHODS: dict[str, Callable[[Model, Sample, Bound, Task], nn.Module]] = {"ddpm":
 
 def schedule(section: Schedule) -> Tabulated:
     return Tabulated(BETAS[section.name](section.steps))
+
+
+def check_shape(network: Network, task: Task) -> None:
+    """ConfigError where images of this shape do not pass through the network."""
+    _, height, width = task.image_shape
+    halvings = len(network.multipliers) - 1
+    if height % 2**halvings or width % 2**halvings:
+        raise ConfigError(
+            f"halves images of {height} x {width} pixels {halvings} times", field="model.network.multipliers",
+            value=network.multipliers, mend="give fewer",
+        )  # fmt: skip
+    sides = [height >> level for level in range(halvings + 1)]
+    for side in network.attention:
+        if side not in sides:
+            raise ConfigError(
+                "is no resolution of the network", field="model.network.attention", value=side,
+                mend=f"choose from {', '.join(map(str, sides))}",
+            )  # fmt: skip
 
 
 def check(recipe: Recipe, path: Path) -> None:

@@ -31,6 +31,7 @@ class Schedule(ABC):
 
     def diffusion_sq(self, t: Tensor) -> Tensor:
         """g(t)^2 = d sigma^2 / dt - 2 f(t) sigma^2."""
+        t = t.clamp(min=torch.finfo(t.dtype).eps ** 2)  # at 0 itself the derivative of a root is infinite
         return _derivative(lambda u: self(u).sigma ** 2, t) - 2 * self.drift_rate(t) * self(t).sigma ** 2
 
     def time(self, log_snr: Tensor) -> Tensor:

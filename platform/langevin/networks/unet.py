@@ -47,7 +47,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // 64)
+        self.heads = next(n for n in range(1, channels + 1) if channels % n == 0 and channels // n <= 64)
         self.norm, self.qkv = normalise(channels), nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 

@@ -51,7 +51,7 @@ def save(folder: Path, state: TrainState, model: dict[str, Any]) -> Checkpoint:
     files = {name: _fingerprint(unfinished / name) for name in (EMA, STATE)}
     manifest = {"schema": SCHEMA, "images": state.images, "model": model, "files": files}
     (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     os.replace(unfinished, folder)
     return read(folder)
 
@@ -107,7 +107,16 @@ def every(folder: Path) -> list[Checkpoint]:
 def prune(folder: Path, keep: int) -> None:
     """Removes all but the ``keep`` newest checkpoints below ``folder``."""
     for checkpoint in every(folder)[:-keep]:
-        shutil.rmtree(checkpoint.folder)
+        _remove(checkpoint.folder)
+
+
+def _remove(folder: Path) -> None:
+    """Out of sight first: a kill half-way must not leave a manifest without its files."""
+    if folder.exists():
+        away = folder.with_name(f".{folder.name}.removed")
+        shutil.rmtree(away, ignore_errors=True)
+        os.replace(folder, away)
+        shutil.rmtree(away)
 
 
 def _tensors(checkpoint: Checkpoint, name: str) -> dict[str, Tensor]:
