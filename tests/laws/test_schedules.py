@@ -220,3 +220,10 @@ def test_levels_have_the_shape_and_type_of_their_time(name: str) -> None:
 def test_rectified_is_a_straight_path() -> None:
     level = Rectified()(INSIDE)
     torch.testing.assert_close(level.diffuse(float64(*[2.0] * 400), float64(*[-1.0] * 400)), 2 - 3 * INSIDE)
+
+
+@pytest.mark.parametrize("schedule", [LinearVP(), Tabulated(cosine_betas(1000))])
+def test_the_diffusion_at_the_data_is_the_limit_from_above(schedule: Schedule) -> None:
+    """sigma is a root, whose derivative at 0 is infinite; g^2 is not."""
+    at, near = (schedule.diffusion_sq(torch.tensor(t, dtype=torch.float64)) for t in (0.0, 1e-9))
+    torch.testing.assert_close(at, near, rtol=1e-4, atol=0)
