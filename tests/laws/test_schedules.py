@@ -223,7 +223,7 @@ def test_rectified_is_a_straight_path() -> None:
 
 
 @pytest.mark.parametrize("schedule", [LinearVP(), Tabulated(cosine_betas(1000))])
-def test_the_diffusion_at_the_data_is_the_limit_from_above(schedule: Schedule) -> None:
+def test_the_diffusion_at_the_data_is_the_limit_from_above(schedule: LinearVP | Tabulated) -> None:
     """sigma is a root, whose derivative at 0 is infinite; g^2 is not."""
     at, near = (schedule.diffusion_sq(torch.tensor(t, dtype=torch.float64)) for t in (0.0, 1e-9))
     torch.testing.assert_close(at, near, rtol=1e-4, atol=0)

@@ -259,3 +259,23 @@ def test_an_attempt_that_was_cut_off_leaves_what_was_there(
 
 def trained_at(state: TrainState, images: int, folder: Path) -> None:
     checkpoints.save(folder, TrainState(state.model, state.ema, state.optimiser, images), MODEL)
+
+
+def test_a_removal_that_was_cut_off_leaves_no_manifest_without_its_files(
+    trained: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for images in (8, 16):
+        trained.images = images
+        checkpoints.save(tmp_path / f"{images:012d}", trained, {})
+
+    def killed(folder: Path, **_: object) -> None:
+        if folder.exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.prune(tmp_path, keep=1)
+    monkeypatch.undo()
+    for found in checkpoints.every(tmp_path):
+        checkpoints.load_state(found, trained)
+    assert [found.images for found in checkpoints.every(tmp_path)] == [16]
