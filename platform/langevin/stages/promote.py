@@ -11,7 +11,6 @@ from langevin.data.manifest import Manifest
 from langevin.errors import ConfigError
 from langevin.evaluation.suite import Evaluation, compare, plain
 from langevin.stages.outputs import Outputs, read_json, write_json
-from langevin.stages.progress import say
 from langevin.tracking.lineage import Lineage, git_state
 from langevin.tracking.registry import Registry
 from langevin.tracking.runs import find_run
@@ -51,7 +50,6 @@ def promote(recipe: Recipe, path: Path) -> dict[str, Any]:
     if found.model_id:
         figures = {f"test/{name}": plain(figure.value) for name, figure in ours.figures.items()}
         registry.log_model_metrics(found.model_id, figures, (manifest.name, manifest.digest))
-    say(f"promote: models:/{recipe.name}/{version} is @{alias}: {reason}")
     result = {"model": found.uri, "alias": alias, "reason": reason, "sha256": checkpoint.sha256, "run_id": run_id}
     write_json(outputs.promotion, result)
     return result
