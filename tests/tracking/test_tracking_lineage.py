@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from langevin.tracking.lineage import Lineage, git_state
+import pytest
+
+from langevin.tracking.lineage import COMMIT_VARIABLE, Lineage, git_state
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -26,6 +28,14 @@ def test_a_folder_knows_its_commit_and_whether_it_differs(tmp_path: Path) -> Non
     assert git_state(tmp_path) == (commit, False)
     (tmp_path / "a").write_text("2")
     assert git_state(tmp_path) == (commit, True)
+
+
+@pytest.mark.parametrize(("told", "known"), [("abc", ("abc", False)), ("abc+", ("abc", True))])
+def test_a_jobs_copy_of_the_project_is_told_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, known: tuple[str, bool]
+) -> None:
+    monkeypatch.setenv(COMMIT_VARIABLE, told)
+    assert git_state(tmp_path) == known
 
 
 def test_every_ancestor_is_a_tag() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from langevin.config.paths import home
 from langevin.errors import ConfigError, LangevinError
+from langevin.tracking.lineage import COMMIT_VARIABLE, git_state
 
 EXCLUDES = [".venv", ".git", ".dvc/cache", ".dvc/tmp", "out", "runs", "mlflow"]
 CARRIED = ("MLFLOW_TRACKING_URI", "RAY_AUTH_MODE")
@@ -46,7 +47,9 @@ def submit(command: str, recipe: Path, address: str, name: str, options: Sequenc
         attempt += 1
     job = _id(command, name, attempt)
     if job not in earlier:
-        variables = {"LANGEVIN_HOME": str(home())} | {key: os.environ[key] for key in CARRIED if key in os.environ}
+        commit, changed = git_state(working_dir)
+        told = {"LANGEVIN_HOME": str(home()), COMMIT_VARIABLE: commit + "+" * changed}
+        variables = told | {key: os.environ[key] for key in CARRIED if key in os.environ}
         client.submit_job(
             entrypoint=shlex.join(
                 ["python", f"jobs/{command}.py", str(recipe.resolve().relative_to(working_dir)), *options]

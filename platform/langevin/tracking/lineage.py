@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 _UNKNOWN = "unknown"
+COMMIT_VARIABLE = "LANGEVIN_COMMIT"
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,15 @@ class Lineage:
 
 
 def git_state(folder: Path) -> tuple[str, bool]:
-    """The commit that a folder is at, and whether its repository's files differ from it; ("unknown", False) outside one.
+    """The commit that a folder is at, and whether its repository's files differ from it.
 
-    dvc.lock does not count: the pipeline itself writes it while it runs.
+    dvc.lock does not count: the pipeline itself writes it while it runs. Outside a repository, as in a job's copy of the
+    project, it is what LANGEVIN_COMMIT says ("COMMIT", or "COMMIT+" where files differ), else ("unknown", False).
     """
     commit = _git(folder, "rev-parse", "--verify", "HEAD")
     if commit is None:
-        return _UNKNOWN, False
+        told = os.environ.get(COMMIT_VARIABLE, _UNKNOWN)
+        return told.rstrip("+"), told.endswith("+")
     return commit, bool(_git(folder, "status", "--porcelain", "--", ":(top)", ":(top,exclude)dvc.lock"))
 
 
