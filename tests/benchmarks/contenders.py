@@ -21,7 +21,7 @@ from langevin.diffusion import grids
 from langevin.diffusion.variance import Lower
 from langevin.evaluation.intervals import Figure
 from langevin.methods.ddpm import Bounding
-from langevin.stages.evaluate import Evaluator
+from langevin.stages.evaluator import Evaluator
 from langevin.stages.progress import Stage, say
 from langevin.training.ema import EMA
 from langevin.training.loop import Plan, fit

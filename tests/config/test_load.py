@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from langevin.config.load import build, description, load_recipe, restore
-from langevin.config.recipe import Sample
+from langevin.config.recipe import Bound, Sample
 from langevin.data.manifest import Manifest
 from langevin.diffusion import parameterizations, weightings
 from langevin.diffusion.samplers import DDIM, Ancestral
@@ -99,6 +99,18 @@ def test_sampling_may_be_chosen_anew(saved: tuple[DDPM, Checkpoint]) -> None:
     again = restore(checkpoint, sample)
     assert (len(again.sampling.grid), again.sampling.scale) == (5, 2.0)
     assert not torch.equal(again.sample(KEYS, LABELS), model.sample(KEYS, LABELS))
+
+
+def test_a_bound_may_be_chosen_anew(saved: tuple[DDPM, Checkpoint]) -> None:
+    """An evaluation's spec holds the recipe's bound: it must be the one that is taken, not the checkpoint's."""
+    again = restore(saved[1], bound=Bound(steps=30, calls=7, last=0.1))
+    assert (len(again.bounding.grid), again.bounding.calls) == (31, 7)
+
+
+def test_a_sampling_that_the_chain_cannot_do_is_named(saved: tuple[DDPM, Checkpoint]) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        restore(saved[1], Sample(steps=1001))
+    assert (caught.value.field, caught.value.value) == ("sample.steps", 1001)
 
 
 def test_a_checkpoint_says_what_it_is_in_plain_json(saved: tuple[DDPM, Checkpoint], manifest: Manifest) -> None:

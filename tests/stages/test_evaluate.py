@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langevin.stages.evaluate import _spread
+from langevin.stages.evaluator import _spread
 
 
 def _counts(labels: torch.Tensor, classes: int) -> np.ndarray:

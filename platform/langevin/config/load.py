@@ -63,13 +63,13 @@ def description(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def restore(checkpoint: Checkpoint, sample: Sample | None = None) -> Any:
-    """The checkpoint's model with its averaged weights; ``sample`` overrides how it samples."""
+def restore(checkpoint: Checkpoint, sample: Sample | None = None, bound: Bound | None = None) -> Any:
+    """The checkpoint's model with its averaged weights; ``sample`` and ``bound`` override its own."""
     try:
         said, data = checkpoint.model, checkpoint.model["data"]
         model = Model.model_validate_json(json.dumps(said["model"]))
         sample = sample or Sample.model_validate_json(json.dumps(said["sample"]))
-        bound = Bound.model_validate_json(json.dumps(said["bound"]))
+        bound = bound or Bound.model_validate_json(json.dumps(said["bound"]))
         task = Task(tuple(data["shape"]), len(data["classes"]), data["levels"])
     except (KeyError, TypeError, ValidationError) as error:
         first = str(error).splitlines()[0]

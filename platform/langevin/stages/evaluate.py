@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from langevin.cluster.session import cpus
 from langevin.cluster.training import Training
-from langevin.config.load import restore
-from langevin.config.paths import home, run_folder, within_home
+from langevin.config.paths import home, run_folder
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
-from langevin.data.reader import read_split
 from langevin.errors import RegistryError
-from langevin.evaluation.extractors import Extractor
-from langevin.evaluation.fidelity import fid
 from langevin.evaluation.intervals import Figure
-from langevin.evaluation.judge import Judge
-from langevin.evaluation.nll import nll
-from langevin.evaluation.statistics import Moments
-from langevin.evaluation.suite import Evaluation, MetricSpec, draw, evaluate_samples
-from langevin.protocols import Batch, Samples
+from langevin.evaluation.suite import Evaluation
 from langevin.reporting.sheets import contact_sheet
-from langevin.stages.extractor import as_bytes, extractor_of, real_images
+from langevin.stages.evaluator import Evaluator
 from langevin.stages.outputs import Outputs, read_json, write_json, write_text
 from langevin.stages.progress import Stage
 from langevin.tracking.registry import ModelVersion, Registry
@@ -37,72 +26,8 @@ from langevin.tracking.store import tracking_uri
 from langevin.training import checkpoint as checkpoints
 from langevin.training.checkpoint import Checkpoint
 
-QUANTISATION = "levels floor((x + 1) / 2 (L - 1) + 1/2) clipped, stored as bytes round(level 255 / (L - 1))"
 SHEET = 100  # samples on the contact sheet
 ENDS = {"": "value", ".low": "low", ".high": "high"}
-
-
-class Evaluator:
-    """The data, the extractor and the judge of one recipe, ready for any number of checkpoints."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        root = within_home(recipe.data.root)
-        self.manifest = Manifest.load(root)
-        self.extractor: Extractor = extractor_of(recipe)
-        self.train = real_images(root, "train", self.manifest)
-        self.test = real_images(root, "test", self.manifest)
-        self.test_batch = read_split(root, "test")
-        assert self.train.labels is not None
-        self.judge = Judge.train(self.train.images, self.train.labels)
-        # the classes in the proportions of the training images: another mix would itself count as a distance
-        self.labels = _spread(self.train.labels, recipe.evaluate.images)
-
-    @property
-    def spec(self) -> MetricSpec:
-        """Everything but the model that moves a figure."""
-        recipe, extractor = self.recipe, self.extractor
-        return MetricSpec(
-            extractor=extractor.name,
-            extractor_sha256=extractor.sha256,
-            extractor_accuracy=extractor.accuracy,
-            reference_split="test",
-            reference_n=len(self.test.images),
-            dataset_digest=self.manifest.digest,
-            generated_n=recipe.evaluate.images,
-            seed=recipe.evaluate.seed,
-            quantisation=QUANTISATION,
-            sampling=recipe.sample.plain() | {"bound": recipe.bound.plain()},
-        )
-
-    def samples(self, model: Samples, count: int, stage: Stage, before: int = 0) -> Tensor:
-        """The first ``count`` samples of the evaluation's seed, (N, C, H, W) uint8: fewer are a part of more."""
-        section = self.recipe.evaluate
-        drawn = draw(
-            model,
-            self.labels[:count],
-            section.seed,
-            section.batch,
-            lambda done: stage.at(before + done),
-            threads=cpus(),
-        )
-        return as_bytes(drawn, self.manifest.levels)
-
-    def measure(self, model: Any, samples: Tensor) -> Evaluation:
-        """All figures of a model whose samples are drawn."""
-        started = time.perf_counter()
-        labels = self.labels[: len(samples)]
-        seed = self.recipe.evaluate.seed
-        figures = evaluate_samples(samples, labels, self.test, self.train, self.extractor, self.judge, seed)
-        section = self.recipe.evaluate
-        dims = self.test_batch.images[0].numel()
-        likelihood = nll(model, _batches(self.test_batch, section.batch), section.seed, dims, threads=cpus())
-        classes = {self.manifest.classes[int(k)]: v for k, v in self.judge.by_class(samples, labels).items()}
-        return Evaluation(self.spec, figures | likelihood.figures(), classes, time.perf_counter() - started)
-
-    def fid(self, samples: Tensor) -> float:
-        features = self.extractor.features(samples).features
-        return fid(Moments.of(features), Moments.of(self.extractor.features(self.test.images).features))
 
 
 def evaluate(recipe: Recipe, path: Path) -> dict[str, Any]:
@@ -120,12 +45,12 @@ def evaluate(recipe: Recipe, path: Path) -> dict[str, Any]:
     section = recipe.evaluate
     count, few = section.images, min(section.curve_images, section.images)
     with Stage("evaluate", count * (2 if champion else 1) + few * len(earlier)) as stage:
-        model = restore(last, recipe.sample)
+        model = evaluator.model(last)
         samples = evaluator.samples(model, count, stage)
         ours = evaluator.measure(model, samples)
         curve, done = [], count
         for one in earlier:
-            curve.append((one.images, evaluator.fid(evaluator.samples(restore(one, recipe.sample), few, stage, done))))
+            curve.append((one.images, evaluator.fid(evaluator.samples(evaluator.model(one), few, stage, done))))
             done += few
         curve.append((last.images, evaluator.fid(samples[:few])))
         theirs = _measure_champion(champion, evaluator, stage, done) if champion else None
@@ -156,7 +81,7 @@ def _champion(recipe: Recipe, sha256: str) -> ModelVersion | None:
 
 
 def _measure_champion(champion: ModelVersion, evaluator: Evaluator, stage: Stage, before: int) -> Evaluation:
-    model = restore(checkpoints.read(Path(champion.source)), evaluator.recipe.sample)
+    model = evaluator.model(checkpoints.read(Path(champion.source)))
     return evaluator.measure(model, evaluator.samples(model, len(evaluator.labels), stage, before))
 
 
@@ -201,28 +126,3 @@ def _prefix(folder: Path, spec: str) -> str:
     if not first.exists():
         write_text(first, spec)
     return "test" if first.read_text() == spec else f"test-{spec}"
-
-
-def _spread(labels: Tensor, count: int) -> Tensor:
-    """``count`` labels in the proportions of ``labels`` (largest remainders), every prefix nearly so too."""
-    shares = np.bincount(labels.numpy()) / len(labels)
-    quotas = np.outer(np.arange(1, count + 1), shares)
-    given, chosen = np.zeros(len(shares)), []
-    for quota in quotas:
-        chosen.append(int(np.argmax(quota - given)))
-        given[chosen[-1]] += 1
-    return torch.tensor(chosen, dtype=torch.int64)
-
-
-def _batches(batch: Batch, size: int) -> list[Batch]:
-    parts = range(0, len(batch), size)
-    labels = batch.labels
-    return [
-        Batch(
-            batch.images[start : start + size],
-            None if labels is None else labels[start : start + size],
-            batch.ordinals[start : start + size],
-            batch.keys[start : start + size],
-        )
-        for start in parts
-    ]
