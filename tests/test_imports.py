@@ -22,6 +22,9 @@ FORBIDDEN = [  # (importer, imported): one a rule of CONTRIBUTING.md
     ("langevin.reporting", "torch_fidelity"),
     ("langevin.tracking", "webdataset"),
     ("langevin.config", "langevin.cluster"),
+    ("langevin.methods", "langevin.interop"),
+    ("langevin.interop", "langevin.training"),
+    ("langevin", "diffusers"),
 ]
 
 

@@ -118,6 +118,22 @@ def train(
 
 
 @app.command()
+def ema(
+    recipe: RecipeFile,
+    std: Annotated[float, typer.Option(help="the average's length as a share of the training, between 0 and 0.29")],
+    as_json: Json = False,
+) -> None:
+    """Averaged weights of another length, from the snapshots of a finished training; what follows uses them."""
+    from langevin.config.load import load_recipe
+    from langevin.stages.ema import ema as run
+
+    result = run(load_recipe(recipe), recipe, std)
+    _print(result, as_json,
+           f"ema: {result['run']}: std {std} from {result['snapshots']} snapshots -> {result['checkpoint']}, "
+           f"{result['profile_error']:.1%} beside the profile")  # fmt: skip
+
+
+@app.command()
 def evaluate(recipe: RecipeFile, as_json: Json = False) -> None:
     """FID, KID, IS, precision, recall, recognition and NLL of the trained checkpoint, and of the champion beside it."""
     from langevin.config.load import load_recipe
@@ -175,6 +191,23 @@ def summary(recipe: RecipeFile) -> None:
     from langevin.stages.summary import summary as run
 
     typer.echo(run(load_recipe(recipe)))
+
+
+@app.command()
+def export(
+    what: Annotated[str, typer.Argument(metavar="RECIPE|models:/NAME/VERSION")],
+    out: Annotated[Path, typer.Option(help="the folder to write")],
+    layout: Annotated[str, typer.Option("--format", help="diffusers: a folder for DDPMPipeline or DDIMPipeline")],
+    name: Annotated[
+        str | None, typer.Option("--class", help="its name or number; without: the unconditional model")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """A trained model as a folder that another library runs; one class of it, as its pipelines know no classes."""
+    from langevin.stages.export import export as run
+
+    result = run(what, layout, out, name)
+    _print(result, as_json, f"export: {result['checkpoint']} -> {result['folder']}")
 
 
 @app.command()

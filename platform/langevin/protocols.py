@@ -84,3 +84,13 @@ class Bounded(Protocol):
     def bound(self, batch: Batch, keys: Keys) -> Bound:
         """An upper bound on -log p(x) of the batch's images on their own grey levels."""
         ...
+
+
+@runtime_checkable
+class Adapts(Protocol):
+    def adapt(self, ordinals: Tensor, terms: Mapping[str, Tensor]) -> None:
+        """After a step: the whole global batch's loss terms, (B,) each, in the order of its ordinals (B,).
+
+        Changes buffers only, and the same ones on every process.
+        """
+        ...

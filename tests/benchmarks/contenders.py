@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from peer import TUTORIAL_RATE, Peer, Tutorial, schedule, unet
 
+from langevin.cluster.worker import begun, plan_of
 from langevin.config import table
-from langevin.config.load import build
 from langevin.config.paths import within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
@@ -23,9 +23,7 @@ from langevin.evaluation.intervals import Figure
 from langevin.methods.ddpm import Bounding
 from langevin.stages.evaluator import Evaluator
 from langevin.stages.progress import Stage, say
-from langevin.training.ema import EMA
-from langevin.training.loop import Plan, fit
-from langevin.training.optimiser import LearningRate, adamw
+from langevin.training.loop import fit
 from langevin.training.state import TrainState
 
 WARM_UP_STEPS = 10
@@ -64,6 +62,7 @@ class Silent:
     def log(self, images: int, metrics: dict[str, float]) -> None: ...
     def skipped(self, images: int, ordinals: list[int]) -> None: ...
     def validate(self, state: TrainState) -> None: ...
+    def snapshot(self, state: TrainState) -> None: ...
     def checkpoint(self, state: TrainState) -> None: ...
 
 
@@ -71,27 +70,14 @@ class Ours:
     """The recipe's model in our loop, in one process: what each of the product's workers runs."""
 
     def __init__(self, recipe: Recipe) -> None:
-        root, section = within_home(recipe.data.root), recipe.train
-        model = build(recipe, Manifest.load(root))
-        optimiser = adamw(model, section.weight_decay, section.betas)
-        self.section, self.seed = section, recipe.seed
-        self.state = TrainState(model, EMA(model, section.ema_decay), optimiser)
-        self.reader = Reader(root, "train", recipe.seed, section.batch)
+        root = within_home(recipe.data.root)
+        self.plan, self.state = plan_of(recipe), begun(recipe, Manifest.load(root))
+        self.reader = Reader(root, "train", recipe.seed, self.plan.batch)
 
     def train(self, images: int) -> int:
         """Trains on at least ``images`` more, in whole batches; returns how many there were."""
-        section, before = self.section, self.state.images
-        plan = Plan(
-            images=before + images,
-            batch=section.batch,
-            seed=self.seed,
-            learning_rate=LearningRate(section.lr, section.warmup, section.images),
-            gradient_clip=section.gradient_clip,
-            log_every=section.log_every,
-            validate_every=section.validate_every,
-            checkpoint_every=section.checkpoint_every,
-        )
-        fit(self.state, self.reader, plan, Silent())
+        before = self.state.images
+        fit(self.state, self.reader, replace(self.plan, images=before + images), Silent())
         return self.state.images - before
 
 
@@ -101,7 +87,7 @@ def run_ours(recipe: Recipe, threads: int) -> list[Row]:
     ours = Ours(recipe)
     training = _measured(ours.train, recipe.train.images)
     say(f"langevin: {training.images:,} images in {training.cpu_s:.0f} CPU s")
-    return [_judged(recipe, "langevin", recipe.train.lr, ours.state.ema.model, ours.state.model, training)]
+    return [_judged(recipe, "langevin", recipe.train.lr, ours.state.serving, ours.state.model, training)]
 
 
 def run_peer(recipe: Recipe, threads: int, name: str, images: int, rate: float, spacings: tuple[str, ...]) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
@@ -34,3 +35,15 @@ def test_each_sample_meets_its_own_level(shape: tuple[int, ...], dtype: torch.dt
 def test_one_level_for_all_samples() -> None:
     one = NoiseLevel(torch.tensor(0.5), torch.tensor(0.8), torch.tensor(0.6))
     torch.testing.assert_close(one.diffuse(torch.ones(3, 2), torch.zeros(3, 2)), torch.full((3, 2), 0.8))
+
+
+def test_a_level_is_a_value() -> None:
+    one = level([0.8], [0.6])
+    with pytest.raises(FrozenInstanceError):
+        one.alpha = one.sigma  # type: ignore[misc]
+
+
+def test_a_level_meets_data_in_their_precision_and_shape() -> None:
+    at = level([0.8, 0.5], [0.6, 0.25]).against(torch.zeros(2, 3, 4, dtype=torch.float32))
+    for found, expected in ((at.t, [0.5, 0.5]), (at.alpha, [0.8, 0.5]), (at.sigma, [0.6, 0.25])):
+        assert torch.equal(found, torch.tensor(expected).reshape(2, 1, 1))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from langevin.diffusion.denoiser import Denoises, Prediction
 from langevin.diffusion.levels import NoiseLevel
+from langevin.diffusion.samplers import Sampler, walk
 from langevin.diffusion.schedules import (
     CosineVP,
     GeometricVE,
@@ -121,6 +122,18 @@ class Network(nn.Module):
         return self.target(x, self.exact(x, t, cond).x0, level)
 
 
+class Bent(nn.Module):
+    """The curve b t + (1 - b) t^2 from 0 to 1, rising for 0 < b < 2; b is learned."""
+
+    def __init__(self, bend: float) -> None:
+        super().__init__()
+        self.bend = nn.Parameter(float64(bend))
+
+    def forward(self, t: Tensor) -> Tensor:
+        bend = self.bend.to(t)
+        return bend * t + (1 - bend) * t**2
+
+
 @dataclass(frozen=True)
 class Given(Noise):
     """Noise whose normal numbers are ``numbers``, whatever the stream."""
@@ -136,6 +149,64 @@ class Given(Noise):
 
     def normal(self, stream: str, like: Tensor) -> Tensor:
         return self.numbers.to(like)
+
+
+@dataclass(frozen=True)
+class Basis(Noise):
+    """Noise whose k-th draw is 1 in row 2 + k and 0 elsewhere: what a linear walk makes of it are its coefficients."""
+
+    drawn: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, rows: int) -> Basis:
+        return cls(Keys.range(0, 0, rows))
+
+    def within(self, scope: str) -> Basis:
+        return self
+
+    def normal(self, stream: str, like: Tensor) -> Tensor:
+        self.drawn.append(stream)
+        numbers = torch.zeros_like(like)
+        numbers[1 + len(self.drawn)] = 1
+        return numbers
+
+
+class Counted:
+    """A denoiser that counts its calls."""
+
+    def __init__(self, base: Denoises) -> None:
+        self.base, self.calls = base, 0
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.base.schedule
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+        self.calls += 1
+        return self.base(x, t, cond)
+
+
+@dataclass(frozen=True)
+class Line:
+    """x_end = offset + by_x x_start + the sum of by_z over independent standard normal draws."""
+
+    offset: float
+    by_x: float
+    by_z: Tensor
+
+    def moments(self, mean: float, var: float) -> tuple[float, float]:
+        """Mean and variance of x_end for x_start of such."""
+        return self.offset + self.by_x * mean, self.by_x**2 * var + float(self.by_z.square().sum())
+
+
+def line(model: Any, sampler: Sampler, grid: Tensor, draws: int = 1) -> Line:
+    """The walk of data whose denoiser is a line, as one: no chance is left. draws: of noise in a step, at most."""
+    rows = 2 + draws * (len(grid) - 1)
+    start = torch.zeros(rows, 1, dtype=torch.float64)
+    start[1] = 1
+    *_, end = walk(model, sampler, start, grid, None, Basis.of(rows))
+    offset = end[0]
+    return Line(float(offset), float(end[1] - offset), (end[2:] - offset).flatten())
 
 
 def noise(count: int, seed: int = 0) -> Noise:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 from torch.distributions import Normal as Reference
@@ -121,3 +123,18 @@ def test_lower_is_never_above_upper(schedule: Schedule) -> None:
     lower, upper = (variance(schedule(t[:-1]), schedule(t[1:])) for variance in (Lower(), Upper()))
     assert bool((lower < upper).all())
     assert bool((lower > 0).all())
+
+
+def test_each_sample_meets_its_own_levels() -> None:
+    """(B,) levels against (B, C, H, W) states, in the states' type; the samples by themselves are the same."""
+    schedule = SCHEDULES["cosine VP"]
+    s, t = schedule(float64(0.1, 0.3, 0.7)), schedule(float64(0.2, 0.6, 0.9))
+    x0, xt = (noise(3).normal(name, torch.zeros(3, 2, 3, 4)) for name in ("x0", "xt"))
+    found = posterior(x0, xt, s, t)
+    assert (found.mean.dtype, found.mean.shape, found.var.shape) == (torch.float32, (3, 2, 3, 4), (3, 1, 1, 1))
+    for i, (early, late) in enumerate(((0.1, 0.2), (0.3, 0.6), (0.7, 0.9))):
+        alone = posterior(x0[i : i + 1], xt[i : i + 1], schedule(float64(early)), schedule(float64(late)))
+        torch.testing.assert_close(found.mean[i : i + 1], alone.mean)
+        torch.testing.assert_close(found.var[i : i + 1], alone.var)
+    with pytest.raises(FrozenInstanceError):
+        found.mean = found.var  # type: ignore[misc]

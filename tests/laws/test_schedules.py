@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
@@ -16,11 +17,13 @@ from langevin.diffusion.schedules import (
     LinearVE,
     LinearVP,
     Rectified,
+    Schedule,
     SubVP,
     Tabulated,
     cosine_betas,
     linear_betas,
     scaled_linear_betas,
+    sigmoid_betas,
 )
 
 from .exact import SCHEDULES, float64
@@ -60,6 +63,40 @@ def test_cosine_betas_are_improved_ddpms() -> None:
     assert near(alpha_bar(betas)[499], 0.4938435904406, 12)
     assert int((betas == 0.999).sum()) == 1
     assert int((betas > 0.999).sum()) == 0
+
+
+def test_cosine_betas_of_another_offset_and_clip() -> None:
+    betas = cosine_betas(50, offset=0.1, largest=0.5)
+    angle = [math.cos((i / 50 + 0.1) / 1.1 * math.pi / 2) ** 2 for i in range(51)]
+    expected = [min(1 - after / before, 0.5) for before, after in itertools.pairwise(angle)]
+    torch.testing.assert_close(betas, float64(*expected), rtol=1e-12, atol=0)
+    assert int((betas == 0.5).sum()) > 1
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize(("start", "end", "tau"), [(-3, 3, 1.0), (0, 3, 0.7), (-3, 3, 1.1)])
+def test_sigmoid_betas_are_the_published_curve(start: float, end: float, tau: float) -> None:
+    """gamma(u) = (S(end / tau) - S((start + u (end - start)) / tau)) / (S(end / tau) - S(start / tau)), S the sigmoid."""
+    betas = sigmoid_betas(100, start, end, tau)
+    high, low = sigmoid(end / tau), sigmoid(start / tau)
+    curve = [(high - sigmoid((start + i / 100 * (end - start)) / tau)) / (high - low) for i in range(101)]
+    torch.testing.assert_close(alpha_bar(betas)[:-1], float64(*curve[1:-1]), rtol=1e-11, atol=0)
+    assert float(betas[-1]) == 0.999  # all signal would be gone
+    assert int((betas >= 0.999).sum()) == 1
+
+
+def test_sigmoid_betas_start_from_the_published_curve() -> None:
+    """-3 to 3 with tau 1: half of the power at half of the time, and symmetrical about it."""
+    betas = sigmoid_betas(1000)
+    assert torch.equal(betas, sigmoid_betas(1000, -3.0, 3.0, 1.0, 0.999))
+    bar = alpha_bar(betas)
+    assert near(bar[499], 0.5, 12)
+    torch.testing.assert_close(bar[:999] + bar[:999].flip(0), torch.ones(999, dtype=torch.float64), rtol=1e-11, atol=0)
+    assert near(bar[249], 0.5 + (sigmoid(1.5) - 0.5) / (2 * sigmoid(3.0) - 1), 12)
+    assert near(sigmoid_betas(1000, largest=0.25)[-1], 0.25, 14)
 
 
 @pytest.mark.parametrize(("ends", "last"), [((0.0015, 0.0195), 1.4230397519e-04), ((0.00085, 0.012), 4.660098513e-03)])
@@ -129,6 +166,10 @@ def test_time_inverts_log_snr(name: str) -> None:
     torch.testing.assert_close(beyond, float64(1.0, 0.0), rtol=0, atol=1e-15)
 
 
+GAUSS = (  # of five points on [-1, 1], exact for polynomials of degree 9
+    [-0.9061798459386640, -0.5384693101056831, 0.0, 0.5384693101056831, 0.9061798459386640],
+    [0.2369268850561891, 0.4786286704993665, 0.5688888888888889, 0.4786286704993665, 0.2369268850561891],
+)
 RATE = math.pi / 2 * (0.995 - 0.01)
 ANGLE = (0.01 + INSIDE * (0.995 - 0.01)) * math.pi / 2
 VE_SIGMA = 0.002 + INSIDE * (80 - 0.002)
@@ -150,7 +191,37 @@ def test_drift_and_diffusion_are_the_published_ones(name: str) -> None:
     torch.testing.assert_close(SCHEDULES[name].diffusion_sq(INSIDE), diffusion_sq, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("betas", [linear_betas(40), cosine_betas(40), scaled_linear_betas(40)])
+RATES = {  # d log-SNR / dt, by hand
+    "cosine VP": -math.pi * 0.985 / (torch.sin(ANGLE) * torch.cos(ANGLE)),
+    "geometric VE": torch.full_like(INSIDE, -2 * math.log(5000)),
+    "linear VE": -2 * (80 - 0.002) / VE_SIGMA,
+    "rectified": -2 / (1 - INSIDE) - 2 / INSIDE,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_log_snr_falls_as_the_diffusion_says(name: str) -> None:
+    """-g^2 / sigma^2. Kingma et al. 2021, appendix A."""
+    schedule, (_, diffusion_sq) = SCHEDULES[name], PUBLISHED[name]
+    rate = schedule.log_snr_rate(INSIDE)
+    torch.testing.assert_close(rate, -diffusion_sq / schedule(INSIDE).sigma ** 2, rtol=1e-9, atol=0)
+    if name in RATES:
+        torch.testing.assert_close(rate, RATES[name], rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_log_snr_rate_is_the_slope_of_the_log_snr(name: str) -> None:
+    """By its integral: Gauss-Legendre on each of a table's own pieces, where the rate is smooth."""
+    schedule = SCHEDULES[name]
+    nodes, shares = (float64(*v) for v in GAUSS)
+    low = torch.arange(100, 900, 7, dtype=torch.float64) / 1000
+    t = low[:, None] + (nodes + 1) / 2 * 1e-3
+    found = (schedule.log_snr_rate(t.flatten()).reshape(t.shape) * shares).sum(1) / 2 * 1e-3
+    expected = schedule(low + 1e-3).log_snr - schedule(low).log_snr
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("betas", [linear_betas(40), cosine_betas(40), scaled_linear_betas(40), sigmoid_betas(40)])
 def test_a_tables_nodes_are_the_chain(betas: Tensor) -> None:
     schedule, nodes = Tabulated(betas), torch.arange(41, dtype=torch.float64) / 40
     levels = schedule(nodes)
@@ -227,3 +298,50 @@ def test_the_diffusion_at_the_data_is_the_limit_from_above(schedule: LinearVP | 
     """sigma is a root, whose derivative at 0 is infinite; g^2 is not."""
     at, near = (schedule.diffusion_sq(torch.tensor(t, dtype=torch.float64)) for t in (0.0, 1e-9))
     torch.testing.assert_close(at, near, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", ["linear VP", "cosine VP", "sub-VP", "geometric VE", "linear VE", "rectified"])
+def test_formulas_are_values(name: str) -> None:
+    """Equal by their parameters, hashable, and nobody changes one that another holds."""
+    schedule = SCHEDULES[name]
+    assert type(schedule)() == schedule
+    assert hash(type(schedule)()) == hash(schedule)
+    with pytest.raises(FrozenInstanceError):
+        schedule.beta_min = schedule.t_min = schedule.sigma_min = 1.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("kind", "alpha", "sigma"),
+    [
+        (LinearVP, math.exp(-0.25 / 4 * 2.4 - 0.5 * 0.6 / 2), None),
+        (SubVP, math.exp(-0.25 / 4 * 2.4 - 0.5 * 0.6 / 2), 1 - math.exp(-0.25 / 2 * 2.4 - 0.5 * 0.6)),
+        (GeometricVE, 1.0, math.sqrt(0.6 * 3.0)),
+        (LinearVE, 1.0, 1.8),
+    ],
+)
+def test_ends_of_ones_own(kind: type[Schedule], alpha: float, sigma: float | None) -> None:
+    """From 0.6 to 3 in beta or sigma, half of the way."""
+    level = kind(0.6, 3.0)(float64(0.5))  # type: ignore[call-arg]
+    assert near(level.alpha, alpha, 13)
+    assert near(level.sigma, math.sqrt(1 - alpha**2) if sigma is None else sigma, 13)
+
+
+def test_cosine_vp_between_angles_of_ones_own() -> None:
+    level = CosineVP(0.2, 0.6)(float64(0.25))
+    assert near(level.alpha, math.cos(0.3 * math.pi / 2), 14)
+    assert near(level.sigma, math.sin(0.3 * math.pi / 2), 14)
+
+
+def test_a_table_says_how_long_its_chain_is() -> None:
+    table = Tabulated(linear_betas(40).float())
+    assert table.steps == 40
+    assert table(float64(0.5)).alpha.dtype == torch.float64
+    with pytest.raises(ValueError, match=r"found \(2,\) up to 1$"):
+        Tabulated(torch.tensor([0.1, 1.0]))
+
+
+def test_the_largest_beta_is_in_the_message() -> None:
+    with pytest.raises(ValueError, match=r"T = 10 steps are too few: the largest beta is 2, not below 1"):
+        linear_betas(10)
+    with pytest.raises(ValueError, match=r"the largest beta is 1, not below 1"):
+        scaled_linear_betas(4, 0.5, 1.0)

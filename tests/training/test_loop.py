@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from langevin.errors import NumericsError
 from langevin.randomness import Keys
 from langevin.training import checkpoint as checkpoints
 from langevin.training.loop import PATIENCE, Plan, fit
-from langevin.training.optimiser import LearningRate
+from langevin.training.optimiser import Constant, Cosine, LearningRate
 from langevin.training.state import TrainState
 from langevin.training.validation import validation_loss
 
-from .example import BATCH, CutOffError, Diary, batch_of, differing, fresh, plan, stream
+from .example import BATCH, CutOffError, Diary, adapting, batch_of, differing, fresh, plan, stream
 
 
 def method(state: TrainState) -> Any:
@@ -50,6 +51,68 @@ def test_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
     assert resumed.images == whole.images == 12 * BATCH
 
 
+def test_resumed_is_uninterrupted_with_power_averages_and_a_model_that_adapts(tmp_path: Path) -> None:
+    """Every average with its own counter, and statistics of the losses that decide where training looks."""
+    steps = plan(18, checkpoint_every=12 * BATCH)
+    whole = fresh(stds=(0.05, 0.2), make=adapting)
+    fit(whole, stream(), steps, Diary())
+    names = whole.tensors()
+    assert {"counters/power/0.05", "counters/power/0.2", "model/parts.times.losses"} <= names.keys()
+    shares = method(whole).parts["times"].probabilities()
+    assert (shares - 0.25).abs().max() > 0.01  # it has looked elsewhere than at first
+
+    with pytest.raises(CutOffError):
+        fit(fresh(stds=(0.05, 0.2), make=adapting), stream(), steps, Diary(tmp_path, until=12 * BATCH))
+    resumed = fresh(seed=99, stds=(0.05, 0.2), make=adapting)
+    last = checkpoints.latest(tmp_path)
+    assert last is not None
+    checkpoints.load_state(last, resumed)
+    assert (method(resumed).parts["times"].probabilities() - 0.25).abs().max() > 0
+    fit(resumed, stream(start=resumed.images), steps, Diary())
+    assert differing(whole, resumed) == []
+    assert [power.images for power in resumed.powers] == [18 * BATCH] * 2
+
+
+def test_power_averages_move_no_weights() -> None:
+    plain, tracked = fresh(), fresh(stds=(0.05, 0.2))
+    fit(plain, stream(), plan(4), Diary())
+    fit(tracked, stream(), plan(4), Diary())
+    assert {name.split("/")[0] for name in differing(plain, tracked)} == {"power", "counters"}
+    assert not any(name.startswith("counters") and "power" not in name for name in differing(plain, tracked))
+
+
+def test_a_model_that_adapts_is_told_the_terms_of_every_step_that_counts() -> None:
+    """In the order of the ordinals, with their types; not those of a step that was skipped."""
+    state = fresh(make=adapting)
+    told: list[tuple[torch.Tensor, dict[str, torch.Tensor]]] = []
+    method(state).adapt = lambda ordinals, terms: told.append((ordinals, dict(terms)))
+    still = replace(plan(4), learning_rate=LearningRate(0.0, 0, Constant()))
+    fit(state, stream(damaged={BATCH}.__contains__), still, Diary())
+    assert [ordinals.tolist() for ordinals, _ in told] == [list(range(n * BATCH, (n + 1) * BATCH)) for n in (0, 2, 3)]
+    for ordinals, terms in told:
+        expected = method(state).loss(batch_of(ordinals), Keys(11, ordinals)).terms
+        assert terms.keys() == expected.keys() >= {"time", "vlb"}
+        assert all(terms[name].dtype == value.dtype for name, value in expected.items())
+        torch.testing.assert_close(terms, dict(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_the_terms_of_the_loss_are_logged_beside_it() -> None:
+    """As means over the images; not the time, which is no part of it. A loss without terms has none."""
+    state, diary = fresh(make=adapting), Diary()
+    still = replace(plan(3), learning_rate=LearningRate(0.0, 0, Constant()))
+    method(state).adapt = lambda ordinals, terms: None
+    fit(state, stream(), still, diary)
+    found = diary.logged[-1][1]
+    ordinals = torch.arange(3 * BATCH)
+    terms = method(state).loss(batch_of(ordinals), Keys(11, ordinals)).terms
+    assert found.keys() == terms.keys() - {"time"} | {"loss", "gradient_norm", "images_per_second", "lr"}
+    for name in terms.keys() - {"time"}:
+        assert found[name] == pytest.approx(terms[name].double().mean().item(), rel=1e-5)
+    plain = Diary()
+    fit(fresh(), stream(), plan(1), plain)
+    assert plain.logged[0][1].keys() == {"loss", "gradient_norm", "images_per_second", "lr"}
+
+
 def test_a_training_is_a_function_of_its_plan_and_its_data() -> None:
     first, second = fresh(), fresh()
     fit(first, stream(), plan(4), Diary())
@@ -78,7 +141,7 @@ def test_a_step_goes_down_the_gradient_of_the_mean_loss() -> None:
         method(state).loss(batch_of(torch.arange(BATCH)), Keys.range(11, 0, BATCH)).total.mean().backward()
         parameters = list(state.model.parameters())
         gradient = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-        rate = LearningRate(0.1, 0, 10 * BATCH)
+        rate = LearningRate(0.1, 0, Cosine(10 * BATCH))
         once = Plan(BATCH, BATCH, 11, rate, clip, BATCH, BATCH, BATCH)
         diary = Diary()
         fit(state, stream(), once, diary)
@@ -104,7 +167,17 @@ def test_things_happen_when_their_images_have_passed_and_at_the_end() -> None:
     assert [images for images, _ in diary.logged] == [32, 64, 96, 104]
     assert diary.validated == list(range(8, 105, 8))
     assert diary.saved == [56, 104]
+    assert diary.kept == []
     assert state.images == 104
+
+
+def test_a_snapshot_is_kept_before_the_checkpoint_of_its_images() -> None:
+    """A kill between the two must not lose it: training goes on from the checkpoint."""
+    diary, order = Diary(), []
+    diary.snapshot = lambda state: order.append(("snapshot", state.images))  # type: ignore[method-assign]
+    diary.checkpoint = lambda state: order.append(("checkpoint", state.images))  # type: ignore[method-assign]
+    fit(fresh(stds=(0.1,)), stream(), plan(5, checkpoint_every=2 * BATCH, snapshot_every=2 * BATCH), diary)
+    assert order == [(what, n * BATCH) for n in (2, 4, 5) for what in ("snapshot", "checkpoint")]
 
 
 def test_a_finished_training_is_left_as_it_is() -> None:
@@ -118,7 +191,7 @@ def test_a_finished_training_is_left_as_it_is() -> None:
 def test_readings_are_means_over_the_images_since_the_last() -> None:
     """With a rate of zero the weights stay, so that each step's loss can be computed again."""
     state, diary = fresh(), Diary()
-    still = Plan(6 * BATCH, BATCH, 11, LearningRate(0.0, 0, 6 * BATCH), 1.0, 3 * BATCH, 6 * BATCH, 6 * BATCH)
+    still = Plan(6 * BATCH, BATCH, 11, LearningRate(0.0, 0, Constant()), 1.0, 3 * BATCH, 6 * BATCH, 6 * BATCH)
     fit(state, stream(), still, diary)
     for (images, metrics), start in zip(diary.logged, (0, 3 * BATCH), strict=True):
         ordinals = torch.arange(start, start + 3 * BATCH)

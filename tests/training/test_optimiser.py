@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from langevin.training.ema import EMA
-from langevin.training.optimiser import LearningRate, adamw
+from langevin.training.optimiser import Constant, Cosine, Decay, InverseSqrt, LearningRate, adamw
 
 
 def test_the_rate_rises_falls_and_ends_at_zero() -> None:
-    rate = LearningRate(peak=0.2, warmup=100, images=10_000)
+    rate = LearningRate(0.2, 100, Cosine(10_000))
     assert rate(0) == pytest.approx(0.2 / 100)
     assert rate(49) == pytest.approx(0.1, rel=1e-3)
     assert rate(99) == pytest.approx(0.2, rel=1e-3)
@@ -24,7 +24,7 @@ def test_the_rate_rises_falls_and_ends_at_zero() -> None:
 
 
 def test_the_rate_rises_then_falls_and_never_leaves_its_range() -> None:
-    rate = LearningRate(peak=0.2, warmup=640, images=10_000)
+    rate = LearningRate(0.2, 640, Cosine(10_000))
     rates = [rate(seen) for seen in range(0, 10_001, 64)]
     top = rates.index(max(rates))
     assert rates[: top + 1] == sorted(rates[: top + 1])
@@ -34,7 +34,31 @@ def test_the_rate_rises_then_falls_and_never_leaves_its_range() -> None:
 
 
 def test_without_warm_up_the_first_step_has_the_peak() -> None:
-    assert LearningRate(peak=0.2, warmup=0, images=1000)(0) == 0.2
+    for decay in (Cosine(1000), InverseSqrt(1000), Constant()):
+        assert LearningRate(peak=0.2, warmup=0, decay=decay)(0) == 0.2
+
+
+def test_the_inverse_square_root_is_flat_and_then_halves_with_four_times_the_images() -> None:
+    rate = LearningRate(0.2, 100, InverseSqrt(1_000))
+    assert rate(49) == pytest.approx(0.1)
+    assert [rate(seen) for seen in (99, 500, 1_000)] == [0.2] * 3
+    assert rate(1_001) < 0.2
+    for seen in (1_000, 3_000, 1_000_000):
+        assert rate(4 * seen) == pytest.approx(rate(seen) / 2, rel=1e-14)
+    assert rate(9_000) == pytest.approx(0.2 / 3, rel=1e-14)
+
+
+@pytest.mark.parametrize("decay", [Cosine(10_000), InverseSqrt(10_000), Constant()])
+def test_every_decay_has_the_same_warm_up(decay: Decay) -> None:
+    rate, without = LearningRate(0.2, 400, decay), LearningRate(0.2, 0, decay)
+    assert [rate(seen) for seen in (0, 99, 399)] == pytest.approx(
+        [without(seen) * share for seen, share in ((0, 1 / 400), (99, 0.25), (399, 1.0))], rel=1e-14
+    )
+    assert [rate(seen) for seen in (400, 20_000)] == [without(seen) for seen in (400, 20_000)]
+
+
+def test_a_constant_rate_stays() -> None:
+    assert {LearningRate(0.2, 100, Constant())(seen) for seen in (99, 5_000, 10**9)} == {0.2}
 
 
 def test_the_average_is_its_recursion() -> None:

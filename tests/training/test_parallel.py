@@ -15,8 +15,9 @@ import torch.multiprocessing as mp
 from langevin.training import checkpoint as checkpoints
 from langevin.training import parallel
 from langevin.training.loop import fit
+from langevin.training.state import TrainState
 
-from .example import BATCH, CutOffError, Diary, fresh, plan, stream
+from .example import BATCH, CutOffError, Diary, adapting, differing, fresh, plan, stream
 
 STEPS, CUT, WORLD = 6, 3, 2
 
@@ -68,7 +69,32 @@ def summed(rank: int, folder: Path) -> None:
     (folder / f"summed-{rank}.json").write_text(json.dumps(found))
 
 
-TASKS = {"through": through, "resumed": resumed, "damaged": damaged, "summed": summed}
+def adapted(rank: int, folder: Path) -> None:
+    """Shares of 4 and 3 samples of a model that adapts, with a power average."""
+    state, diary = odd(), Diary()
+    fit(state, stream(batch=7, rank=rank, world=WORLD), plan(9, batch=7, peak=1e-4), diary)
+    checkpoints.save(folder / f"adapted-{rank}", state, {"metrics": diary.logged[0][1]})
+
+
+def odd() -> TrainState:
+    return fresh(stds=(0.1,), make=adapting, channels=8)
+
+
+def gathered(rank: int, folder: Path) -> None:
+    places = torch.arange(rank, 5, WORLD)
+    mine = {"b": places.float() / 3, "a": places.double() / 7}
+    whole = parallel.gathered(mine, places, 5)
+    (folder / f"gathered-{rank}.json").write_text(json.dumps({name: of.tolist() for name, of in whole.items()}))
+
+
+TASKS = {
+    "adapted": adapted,
+    "gathered": gathered,
+    "through": through,
+    "resumed": resumed,
+    "damaged": damaged,
+    "summed": summed,
+}
 
 
 def run(folder: Path, *tasks: str) -> None:
@@ -85,7 +111,7 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left, and what two others left that went on from there."""
     folder = tmp_path_factory.mktemp("two")
-    run(folder, "through", "damaged", "summed")
+    run(folder, "through", "damaged", "summed", "adapted", "gathered")
     run(folder, "resumed")
     return folder
 
@@ -119,6 +145,33 @@ def test_processes_agree_on_steps_that_are_not_finite(two: Path) -> None:
     assert (ours["counters/images"], ours["counters/ema_updates"]) == (STEPS * BATCH, STEPS - 1)
     assert checkpoints.read(two / "damaged-0").model["skips"] == [[2 * BATCH, []]]
     assert checkpoints.read(two / "damaged-1").model["skips"] == [[2 * BATCH, [BATCH + 1]]]
+
+
+def test_a_model_adapts_alike_on_any_number_of_processes(two: Path) -> None:
+    """To the bit on both of them; and as one process to the rounding of its losses, which are noted in the same places."""
+    states = [odd() for _ in range(WORLD)]
+    for rank, state in enumerate(states):
+        checkpoints.load_state(checkpoints.read(two / f"adapted-{rank}"), state)
+    assert differing(*states) == []
+    one, diary = odd(), Diary()
+    fit(one, stream(batch=7), plan(9, batch=7, peak=1e-4), diary)
+    ours, theirs = one.tensors(), states[0].tensors()
+    assert torch.equal(ours["model/parts.times.seen"], theirs["model/parts.times.seen"])
+    assert ours["model/parts.times.seen"].sum() == 63
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=1e-5)
+    found = checkpoints.read(two / "adapted-0").model["metrics"]
+    for name in found.keys() - {"images_per_second"}:
+        assert found[name] == pytest.approx(diary.logged[0][1][name], rel=1e-4)
+
+
+def test_terms_are_gathered_to_the_bit_in_their_places_and_types(two: Path) -> None:
+    expected = {"a": [n / 7 for n in range(5)], "b": (torch.arange(5).float() / 3).tolist()}
+    for rank in range(WORLD):
+        assert json.loads((two / f"gathered-{rank}.json").read_text()) == expected
+    alone = parallel.gathered({"x": torch.tensor([2.0, 1.0])}, torch.tensor([1, 0]), 2)
+    assert alone["x"].tolist() == [1.0, 2.0]
+    assert alone["x"].dtype == torch.float32
 
 
 def test_sums_go_over_all_processes(two: Path) -> None:

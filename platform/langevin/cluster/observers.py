@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: tracking, progress, validation, sample sheets, checkpoints."""
+"""What happens beside the steps of a training: tracking, progress, validation, sample sheets, snapshots, checkpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from langevin.randomness import Keys
 from langevin.reporting.sheets import contact_sheet
 from langevin.tracking.runs import Tracker
 from langevin.training import checkpoint as checkpoints
-from langevin.training import parallel
+from langevin.training import parallel, snapshots
 from langevin.training.state import TrainState
 from langevin.training.validation import validation_loss
 
@@ -34,13 +34,14 @@ class Bystander:
     def log(self, images: int, metrics: dict[str, float]) -> None: ...
     def skipped(self, images: int, ordinals: list[int]) -> None: ...
     def validate(self, state: TrainState) -> None: ...
+    def snapshot(self, state: TrainState) -> None: ...
 
     def checkpoint(self, state: TrainState) -> None:
         _report(state.images)
 
 
 class FirstWorker:
-    """The first worker's observer: tracking, progress, validation, sample sheets and checkpoints."""
+    """The first worker's observer: tracking, progress, validation, sample sheets, snapshots, checkpoints."""
 
     def __init__(self, training: Training, recipe: Recipe, manifest: Manifest) -> None:
         self.training, self.recipe, self.manifest = training, recipe, manifest
@@ -60,14 +61,17 @@ class FirstWorker:
         self.tracker.text(f"no finite gradient; samples {ordinals}\n", f"skipped/{images}.txt")
 
     def validate(self, state: TrainState) -> None:
-        loss = validation_loss(state.ema.model, self.validation, VALIDATION_SEED)  # type: ignore[arg-type]
+        loss = validation_loss(state.serving, self.validation, VALIDATION_SEED)  # type: ignore[arg-type]
         self.tracker.metrics(state.images, {"validation/loss": loss})
+
+    def snapshot(self, state: TrainState) -> None:
+        snapshots.save(self.training.snapshots, state)
 
     def checkpoint(self, state: TrainState) -> None:
         folder = self.training.checkpoints / f"{state.images:012d}"
         checkpoints.save(folder, state, description(self.recipe, self.manifest))
         checkpoints.prune(self.training.checkpoints, self.recipe.train.keep)
-        self.tracker.image("samples", state.images, self._sheet(state.ema.model))  # type: ignore[arg-type]
+        self.tracker.image("samples", state.images, self._sheet(state.serving))  # type: ignore[arg-type]
         _report(state.images)
 
     def _sheet(self, model: Samples) -> Any:

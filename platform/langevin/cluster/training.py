@@ -49,5 +49,14 @@ class Training:
     def checkpoints(self) -> Path:
         return Path(self.folder) / "checkpoints"
 
+    @property
+    def snapshots(self) -> Path:
+        return Path(self.folder) / "snapshots"
+
+    @property
+    def posthoc(self) -> Path:
+        """Where the averages of other lengths lie that are made after the training."""
+        return Path(self.folder) / "posthoc"
+
     def parsed(self) -> Recipe:
         return Recipe.model_validate_json(json.dumps(self.recipe))

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 DECIDES = (
-    "randomness.py", "config/table.py", "config/load.py", "diffusion", "methods", "networks", "training",
+    "randomness.py", "config/parts.py", "config/table.py", "config/load.py", "diffusion", "methods", "networks", "training",
     "data/images.py", "data/order.py", "data/quantisation.py", "data/reader.py", "data/records.py",
 )  # fmt: skip
 

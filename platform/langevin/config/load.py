@@ -5,16 +5,19 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from langevin.config import recipe as schema
-from langevin.config.recipe import Bound, Model, Recipe, Sample
-from langevin.config.table import METHODS, Task, check, check_shape
+from langevin.config.checks import check, check_sampling, check_shape
+from langevin.config.model import MODEL
+from langevin.config.parts import Task
+from langevin.config.recipe import Recipe
+from langevin.config.sampling import Bound, Sample
+from langevin.config.table import METHODS
 from langevin.data.manifest import Manifest
 from langevin.errors import CheckpointError, ConfigError
 from langevin.training import checkpoint as checkpoints
@@ -44,7 +47,7 @@ def load_recipe(path: Path) -> Recipe:
 def build(recipe: Recipe, manifest: Manifest) -> torch.nn.Module:
     """The recipe's model with fresh weights, drawn from the recipe's seed without touching the global generator."""
     task = Task(manifest.shape, len(manifest.classes), manifest.levels)
-    check_shape(recipe.model.network, task)
+    check_shape(recipe.model, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return METHODS[recipe.model.method](recipe.model, recipe.sample, recipe.bound, task)
@@ -67,7 +70,7 @@ def restore(checkpoint: Checkpoint, sample: Sample | None = None, bound: Bound |
     """The checkpoint's model with its averaged weights; ``sample`` and ``bound`` override its own."""
     try:
         said, data = checkpoint.model, checkpoint.model["data"]
-        model = Model.model_validate_json(json.dumps(said["model"]))
+        model = MODEL.validate_json(json.dumps(said["model"]))
         sample = sample or Sample.model_validate_json(json.dumps(said["sample"]))
         bound = bound or Bound.model_validate_json(json.dumps(said["bound"]))
         task = Task(tuple(data["shape"]), len(data["classes"]), data["levels"])
@@ -75,15 +78,12 @@ def restore(checkpoint: Checkpoint, sample: Sample | None = None, bound: Bound |
         first = str(error).splitlines()[0]
         raise CheckpointError(f"does not say what its model is ({first})", file=checkpoint.folder) from None
     try:
-        module = METHODS[model.method](model, sample, bound, task)
-    except ValueError as error:
+        check_sampling(model, sample, bound, None)
+    except ConfigError as error:
         raise CheckpointError(
-            f"cannot sample so: {error}",
-            file=checkpoint.folder,
-            field="sample.steps",
-            value=sample.steps,
-            mend="lower it",
-        ) from None
+            f"cannot sample so: {error.problem}", file=checkpoint.folder, field=error.field, value=error.value, mend=error.mend
+        ) from None  # fmt: skip
+    module = METHODS[model.method](model, sample, bound, task)
     checkpoints.load_average(checkpoint, module)
     return module.eval()
 
@@ -91,13 +91,21 @@ def restore(checkpoint: Checkpoint, sample: Sample | None = None, bound: Bound |
 def _config_error(error: ValidationError, path: Path) -> ConfigError:
     # a misspelt section is also a missing one: its nearest name says more
     first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
-    field = ".".join(str(part) for part in first["loc"]) or None
+    location, section = _located(first["loc"])
+    if first["type"].startswith("union_tag"):  # the name that chooses a section's fields
+        location = (*location, first["ctx"]["discriminator"].strip("'"))
+        if first["type"] == "union_tag_not_found":
+            return ConfigError("field required", file=path, field=".".join(location), mend="add it")
+        known = first["ctx"]["expected_tags"].replace("'", "")
+        return ConfigError("is not known", file=path, field=".".join(location), value=first["ctx"]["tag"],
+                           mend=f"choose from {known}")  # fmt: skip
+    field = ".".join(location) or None
     found = first.get("input")
     value = None if isinstance(found, dict) or first["type"] in ("missing", "extra_forbidden") else found
     if first["type"] == "extra_forbidden":
-        known = _fields_beside(first["loc"])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.4)
-        prefix = "".join(f"{part}." for part in first["loc"][:-1])
+        known = list(section.model_fields) if section else []
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.4)
+        prefix = "".join(f"{part}." for part in location[:-1])
         mend = f"did you mean {prefix}{near[0]}?" if near else f"the fields here are {', '.join(known)}"
         return ConfigError("is not a field", file=path, field=field, mend=mend)
     message = first["msg"].removeprefix("Value error, ")
@@ -105,11 +113,23 @@ def _config_error(error: ValidationError, path: Path) -> ConfigError:
     return ConfigError(message[:1].lower() + message[1:], file=path, field=field, value=value, mend=correction)
 
 
-def _fields_beside(location: tuple[str | int, ...]) -> list[str]:
-    section: type[BaseModel] = schema.Recipe
-    for part in location[:-1]:
-        annotation = section.model_fields[str(part)].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        section = annotation
-    return list(section.model_fields)
+def _located(location: tuple[str | int, ...]) -> tuple[tuple[str, ...], type[BaseModel] | None]:
+    """The fields on the way, without the names that pydantic puts in for a union's choices, and the last one's section."""
+    section: type[BaseModel] | None = Recipe
+    fields: list[str] = []
+    annotation: Any = Recipe
+    for part in map(str, location):
+        choices = [one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+        if choices:
+            annotation = next(one for one in choices if part in _tags(one))
+            continue
+        section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+        fields.append(part)
+        annotation = section.model_fields[part].annotation if section and part in section.model_fields else None
+    return tuple(fields), section
+
+
+def _tags(section: type[BaseModel]) -> tuple[Any, ...]:
+    """The names by which a recipe chooses this section of several."""
+    return tuple(tag for name in ("method", "name") if name in section.model_fields
+                 for tag in get_args(section.model_fields[name].annotation))  # fmt: skip

@@ -6,21 +6,14 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from langevin.config.code import code_digest
+from langevin.config.model import Model
+from langevin.config.sampling import Bound, Sample
+from langevin.config.section import Count, Section
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    def plain(self) -> dict[str, Any]:
-        """The section as JSON would hold it."""
-        return self.model_dump(mode="json")
 
 
 class Data(Section):
@@ -43,74 +36,38 @@ class Data(Section):
         return self
 
 
-class Network(Section):
-    """The UNet. channels: at full resolution; attention: the resolutions, in pixels a side, that attend."""
-
-    channels: Count = 64
-    multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2)
-    blocks: Count = 2
-    attention: tuple[Count, ...] = ()
-
-
-class Schedule(Section):
-    """A discrete chain of ``steps`` = T noise levels."""
-
-    name: Literal["linear", "cosine", "scaled_linear"] = "cosine"
-    steps: Count = 1000
-
-
-class Model(Section):
-    """What is trained: the method and its parts."""
-
-    method: Literal["ddpm"]
-    network: Network = Network()
-    schedule: Schedule = Schedule()
-    prediction: Literal["noise", "data", "velocity"] = "noise"
-    weighting: Literal["simple", "velocity", "min_snr"] = "simple"
-    condition_dropout: Share = 0.1
-
-
 class Train(Section):
-    """How it is trained. Everything named ..._every, images, batch and warmup counts images over all workers."""
+    """How it is trained. Everything named ..._every, ...images, batch and warmup counts images over all workers.
+
+    decay: of the learning rate after the warm-up; decay_images: of inverse_sqrt, up to where it is flat. ema_stds:
+    lengths of power-function averages as shares of the training, the first of which serves in the place of the one of
+    ema_decay; snapshot_every: how often they are kept, for averages of any other length after the training.
+    """
 
     images: Count
     batch: Count = 128
     lr: Annotated[float, Field(gt=0, lt=1)] = 2e-4
+    decay: Literal["cosine", "inverse_sqrt", "constant"] = "cosine"
+    decay_images: Count | None = None
     warmup: Annotated[int, Field(ge=0)] = 0
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
     ema_decay: Decay = 0.999
+    ema_stds: tuple[Annotated[float, Field(gt=0, lt=0.29)], ...] = ()
     log_every: Count = 2_000
     validate_every: Count = 10_000
     checkpoint_every: Count = 25_000
+    snapshot_every: Count = 25_000
     keep: Count = 10
     workers: Annotated[int, Field(ge=0)] = 2
 
-
-class Sample(Section):
-    """How images are drawn. steps: of the grid; eta: of DDIM; guidance: 1 is the conditional model, 0 the unconditional."""
-
-    sampler: Literal["ddim", "ancestral"] = "ddim"
-    steps: Count = 50
-    eta: Share = 0.0
-    guidance: float = 1.0
-
-
-class Bound(Section):
-    """The chain whose variational bound is the NLL: ``steps`` levels, equal in log-SNR, from t = 1 to t = ``last``.
-
-    calls: of the network, an image; the chain's terms are estimated by that many, stratified.
-    """
-
-    steps: Annotated[int, Field(ge=2)] = 1000
-    calls: Count = 50
-    last: Annotated[float, Field(gt=0, lt=1)] = 0.02
-
     @model_validator(mode="after")
-    def _covered(self) -> Bound:
-        if self.calls >= self.steps:
-            raise ValueError(f"calls must be below the chain's {self.steps} steps")
+    def _consistent(self) -> Train:
+        if (self.decay == "inverse_sqrt") != (self.decay_images is not None):
+            raise ValueError("decay inverse_sqrt and decay_images (up to where it is flat) need each other")
+        if len(set(self.ema_stds)) < len(self.ema_stds):
+            raise ValueError("ema_stds names a length twice")
         return self
 
 
@@ -158,7 +115,7 @@ class Recipe(Section):
         workers it had. A training that is killed goes on; one whose code has changed since begins anew.
         """
         train = self.train.plain()
-        for beside in ("workers", "keep", "log_every", "validate_every", "checkpoint_every"):
+        for beside in ("workers", "keep", "log_every", "validate_every", "checkpoint_every", "snapshot_every"):
             del train[beside]
         decides = {"seed": self.seed, "data": dataset_digest, "model": self.model.plain(), "train": train}
         return digest(decides | {"code": code_digest()})

@@ -1,110 +1,176 @@
-"""Names in recipes and what they build: plain tables, found by one grep."""
+"""Methods by the name that a recipe gives them, and how each is put together. Found by one grep."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from langevin.config.recipe import Bound, Model, Network, Recipe, Sample, Schedule
-from langevin.diffusion import grids, parameterizations, weightings
-from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.objectives import Denoising
-from langevin.diffusion.samplers import DDIM, Ancestral, Sampler
-from langevin.diffusion.schedules import Tabulated, cosine_betas, linear_betas, scaled_linear_betas
-from langevin.diffusion.times import Discrete, Stratified
-from langevin.diffusion.variance import Lower
-from langevin.errors import ConfigError
-from langevin.methods.ddpm import DDPM, Bounding, Sampling
-from langevin.networks.unet import UNet
+from langevin.config import model as sections
+from langevin.config.parts import (
+    BETAS,
+    PREDICTIONS,
+    SAMPLERS,
+    THRESHOLDS,
+    TIMES,
+    WEIGHTINGS,
+    Task,
+    bounding,
+    grid,
+    sampling,
+    schedule,
+    unet,
+)
+from langevin.config.sampling import Bound, Sample
+from langevin.diffusion import grids, samplers, times
+from langevin.diffusion.processes import CriticallyDampedLangevin
+from langevin.diffusion.schedules import GeometricVE
+from langevin.methods.cld import CLD, VelocityScore, VelocityScoreModel
+from langevin.methods.cld import Bounding as FlowOfState
+from langevin.methods.cld import Sampling as StateSampling
+from langevin.methods.ddpm import ddpm
+from langevin.methods.edm import edm
+from langevin.methods.edm2 import edm2
+from langevin.methods.gaussian import Bounding, Sampling
+from langevin.methods.guided import guided
+from langevin.methods.improved_ddpm import improved_ddpm
+from langevin.methods.ncsn import improved_techniques, ncsn
+from langevin.methods.rectified import rectified
+from langevin.methods.score_sde import score_sde
+from langevin.methods.vdm import vdm
+from langevin.networks.classifier import NoisyClassifier
+from langevin.networks.fourier import FourierFeatures
+from langevin.networks.monotone import MonotoneNetwork
+from langevin.networks.mp_unet import MPUNet, Uncertainty
 
-
-@dataclass(frozen=True)
-class Task:
-    """What the data ask of a model: image_shape (C, H, W), classes (0: none), grey levels."""
-
-    image_shape: tuple[int, int, int]
-    classes: int
-    levels: int
-
-
-BETAS: dict[str, Callable[[int], Tensor]] = {
-    "linear": linear_betas,
-    "cosine": cosine_betas,
-    "scaled_linear": scaled_linear_betas,
-}
-PREDICTIONS: dict[str, Callable[[], parameterizations.Parameterization]] = {
-    "noise": parameterizations.Noise,
-    "data": parameterizations.Data,
-    "velocity": parameterizations.Velocity,
-}
-WEIGHTINGS: dict[str, Callable[[], weightings.Weighting]] = {
-    "simple": weightings.Simple,
-    "velocity": weightings.VelocityError,
-    "min_snr": weightings.MinSNR,
-}
-SAMPLERS: dict[str, Callable[[Sample], Sampler]] = {
-    "ddim": lambda sample: DDIM(sample.eta),
-    "ancestral": lambda sample: Ancestral(),
-}
+Builder = Callable[[Any, Sample, Bound, Task], nn.Module]
 
 
-def ddpm(model: Model, sample: Sample, bound: Bound, task: Task) -> DDPM:
+def _parts(model: Any, sample: Sample, bound: Bound, task: Task) -> tuple[Any, Sampling, Bounding]:
+    along = schedule(model)
+    return along, sampling(model, sample, along), bounding(model, bound, along, task)
+
+
+def _ddpm(model: sections.DDPM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    along, *parts = _parts(model, sample, bound, task)
+    return ddpm(
+        unet(model.network, task), BETAS[model.schedule.name](model.schedule.steps), task.image_shape, *parts,
+        parameterization=PREDICTIONS[model.prediction], weighting=WEIGHTINGS[model.weighting](along),
+        dropped=model.condition_dropout,
+    )  # fmt: skip
+
+
+def _improved_ddpm(model: sections.ImprovedDDPM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    _, *parts = _parts(model, sample, bound, task)
+    return improved_ddpm(
+        unet(model.network, task, channels_out=2 * task.image_shape[0]),
+        BETAS[model.schedule.name](model.schedule.steps), task.image_shape, task.levels, *parts,
+        parameterization=PREDICTIONS[model.prediction], hybrid=model.objective == "hybrid",
+        loss_aware=model.times == "loss_aware", dropped=model.condition_dropout,
+    )  # fmt: skip
+
+
+def _guided(model: sections.Guided, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    along, *parts = _parts(model, sample, bound, task)
+    part = model.classifier
+    classifier = NoisyClassifier(
+        task.image_shape, part.channels, part.multipliers, part.blocks, part.attention, task.classes
+    )
+    return guided(
+        unet(model.network, task, conditional=False), classifier, BETAS[model.schedule.name](model.schedule.steps),
+        task.image_shape, *parts,
+        parameterization=PREDICTIONS[model.prediction], weighting=WEIGHTINGS[model.weighting](along),
+    )  # fmt: skip
+
+
+def _ncsn(model: sections.NCSN | sections.NCSNv2, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    along = GeometricVE(model.sigma_min, model.sigma_max)
+    levels, step_lr = model.levels, 2e-5 * (model.sigma_min / 0.01) ** 2
+    if isinstance(model, sections.NCSNv2):
+        levels, step_lr = improved_techniques(along, math.prod(task.image_shape), sample.corrector_steps, levels)
+    assert levels is not None  # NCSN's is a number
+    if sample.sampler == "annealed_langevin":
+        drawn = Sampling(
+            samplers.AnnealedLangevin(sample.corrector_steps, sample.step_lr or step_lr), grids.ladder(levels),
+            sample.guidance, sample.guidance_interval, THRESHOLDS[sample.threshold],
+        )  # fmt: skip
+    else:
+        drawn = sampling(model, sample, along)
+    return ncsn(
+        unet(model.network, task), along, levels, task.image_shape, drawn, bounding(model, bound, along, task),
+        blind=isinstance(model, sections.NCSNv2), dropped=model.condition_dropout,
+    )  # fmt: skip
+
+
+def _score_sde(model: sections.ScoreSDE, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    along, *parts = _parts(model, sample, bound, task)
+    return score_sde(
+        unet(model.network, task), along, task.image_shape, *parts,
+        parameterization=PREDICTIONS[model.prediction], times=TIMES[model.times](along, model.t_min),
+        weighting=WEIGHTINGS[model.weighting](along), dropped=model.condition_dropout,
+    )  # fmt: skip
+
+
+def _cld(model: sections.CLD, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    colours = task.image_shape[0]
+    network = unet(model.network, task, channels_in=2 * colours, channels_out=colours)
+    process = CriticallyDampedLangevin(model.beta, model.mass, model.gamma)
+    flow = grids.quadratic(bound.calls // 4, model.t_min).flip(0)  # four calls a step
+    return CLD(
+        VelocityScoreModel(network, process), VelocityScore(times.Stratified(model.t_min)), task.image_shape,
+        model.condition_dropout, StateSampling(SAMPLERS[sample.sampler](sample, None), grid(sample, None), sample.guidance),
+        FlowOfState(flow, task.levels, bound.probes),
+    )  # fmt: skip
+
+
+def _edm(model: sections.EDM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    along, *parts = _parts(model, sample, bound, task)
+    return edm(
+        unet(model.network, task), along, task.image_shape, *parts, sigma_data=model.sigma_data, mean=model.mean,
+        deviation=model.deviation, dropped=model.condition_dropout,
+    )  # fmt: skip
+
+
+def _edm2(model: sections.EDM2, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    along, *parts = _parts(model, sample, bound, task)
     part = model.network
-    network = UNet(task.image_shape, part.channels, part.multipliers, part.blocks, part.attention, task.classes)
-    steps = model.schedule.steps
-    denoiser = Denoiser(network, schedule(model.schedule), PREDICTIONS[model.prediction]())
-    objective = Denoising(Discrete(steps, Stratified()), WEIGHTINGS[model.weighting]())
-    sampling = Sampling(SAMPLERS[sample.sampler](sample), grids.strided(sample.steps, steps), sample.guidance)
-    chain = grids.uniform_log_snr(bound.steps, denoiser.schedule, bound.last)
-    bounding = Bounding(chain, Lower(), task.levels, bound.calls)
-    return DDPM(denoiser, objective, task.image_shape, model.condition_dropout, sampling, bounding)
+    network = MPUNet(task.image_shape, part.channels, part.multipliers, part.blocks, part.attention, task.classes)
+    return edm2(
+        network, Uncertainty(), along, task.image_shape, *parts, sigma_data=model.sigma_data, mean=model.mean,
+        deviation=model.deviation, dropped=model.condition_dropout,
+    )  # fmt: skip
 
 
-METHODS: dict[str, Callable[[Model, Sample, Bound, Task], nn.Module]] = {"ddpm": ddpm}
+def _vdm(model: sections.VDM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    _, *parts = _parts(model, sample, bound, task)
+    channels = task.image_shape[0] * (1 + 2 * len(model.fourier))
+    network = FourierFeatures(unet(model.network, task, channels_in=channels), model.fourier)
+    return vdm(
+        network, MonotoneNetwork(), task.image_shape, *parts, gamma_min=model.gamma_min, gamma_max=model.gamma_max,
+        dropped=model.condition_dropout,
+    )  # fmt: skip
 
 
-def schedule(section: Schedule) -> Tabulated:
-    return Tabulated(BETAS[section.name](section.steps))
+def _rectified(model: sections.RectifiedFlow, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    _, *parts = _parts(model, sample, bound, task)
+    return rectified(
+        unet(model.network, task), task.image_shape, *parts, parameterization=PREDICTIONS[model.prediction],
+        dropped=model.condition_dropout,
+    )  # fmt: skip
 
 
-def check_shape(network: Network, task: Task) -> None:
-    """ConfigError where images of this shape do not pass through the network."""
-    _, height, width = task.image_shape
-    halvings = len(network.multipliers) - 1
-    if height % 2**halvings or width % 2**halvings:
-        raise ConfigError(
-            f"halves images of {height} x {width} pixels {halvings} times", field="model.network.multipliers",
-            value=network.multipliers, mend="give fewer",
-        )  # fmt: skip
-    sides = [height >> level for level in range(halvings + 1)]
-    for side in network.attention:
-        if side not in sides:
-            raise ConfigError(
-                "is no resolution of the network", field="model.network.attention", value=side,
-                mend=f"choose from {', '.join(map(str, sides))}",
-            )  # fmt: skip
-
-
-def check(recipe: Recipe, path: Path) -> None:
-    """What only the parts themselves can tell of a recipe that is well-formed. ConfigError."""
-    chain = recipe.model.schedule
-    try:
-        schedule(chain)
-    except ValueError as error:
-        raise ConfigError(
-            str(error), file=path, field="model.schedule.steps", value=chain.steps,
-            mend="raise it, or take the cosine schedule",
-        ) from None  # fmt: skip
-    if recipe.sample.steps > chain.steps:
-        raise ConfigError(
-            f"more steps than the schedule's chain of {chain.steps} has", file=path, field="sample.steps",
-            value=recipe.sample.steps, mend="lower it, or raise model.schedule.steps",
-        )  # fmt: skip
-    if recipe.train.workers > recipe.train.batch:
-        raise ConfigError(
-            f"fewer images than the {recipe.train.workers} workers", file=path, field="train.batch",
-            value=recipe.train.batch, mend="give every worker at least one",
-        )  # fmt: skip
+METHODS: dict[str, Builder] = {
+    "ddpm": _ddpm,
+    "improved_ddpm": _improved_ddpm,
+    "guided": _guided,
+    "ncsn": _ncsn,
+    "ncsnv2": _ncsn,
+    "score_sde": _score_sde,
+    "cld": _cld,
+    "edm": _edm,
+    "edm2": _edm2,
+    "vdm": _vdm,
+    "rectified": _rectified,
+}

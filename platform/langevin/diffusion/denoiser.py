@@ -72,6 +72,27 @@ class Clamped:
 
 
 @dataclass(frozen=True)
+class DynamicallyClamped:
+    """A denoiser whose expected data are cut at a quantile of their own size and divided by it, where it is above 1.
+
+    Saharia et al. 2022, section 2.3 (Imagen): strong guidance no longer saturates. quantile: of |x_0| over a sample.
+    """
+
+    base: Denoises
+    quantile: float = 0.995
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.base.schedule
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+        prediction = self.base(x, t, cond)
+        sizes = prediction.x0.abs().flatten(1)
+        limit = torch.quantile(sizes, self.quantile, dim=1).clamp(min=1.0).reshape((-1,) + (1,) * (x.ndim - 1))
+        return prediction._replace(x0=prediction.x0.clamp(-limit, limit) / limit)
+
+
+@dataclass(frozen=True)
 class Rescheduled:
     """A denoiser on another schedule: the same log-SNR, x scaled to what the base was trained on. Karras et al. 2022, eq. 4."""
 

@@ -5,7 +5,7 @@ Karras et al. 2022, eq. 7. Noise and score need alpha > 0; velocity and data ser
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -75,3 +75,52 @@ class Karras:
         power = sigma**2 + data**2
         skip = data**2 / power / level.alpha
         return Coefficients(skip, sigma * data / power.sqrt(), 1 / (level.alpha * power.sqrt()), sigma.log() / 4)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """F = eps - x_0, the straight path's velocity. Liu et al. 2022, eq. 1; divided by alpha + sigma on other schedules."""
+
+    def __call__(self, level: NoiseLevel) -> Coefficients:
+        size = level.alpha + level.sigma
+        return Coefficients(1 / size, -level.sigma / size, torch.ones_like(level.t), level.t)
+
+
+@dataclass(frozen=True)
+class Blind:
+    """A network that is not told the noise level. Song & Ermon 2020, technique 3 (their score F / sigma is base Noise, -F)."""
+
+    base: Parameterization
+
+    def __call__(self, level: NoiseLevel) -> Coefficients:
+        return replace(self.base(level), noise=torch.zeros_like(level.t))
+
+
+@dataclass(frozen=True)
+class UnitInput:
+    """A network whose input has unit variance at every level, for data of unit variance. Karras et al. 2022, eq. 117's c_in."""
+
+    base: Parameterization
+
+    def __call__(self, level: NoiseLevel) -> Coefficients:
+        given = self.base(level)
+        return replace(given, scale=given.scale / torch.sqrt(level.alpha**2 + level.sigma**2))
+
+
+@dataclass(frozen=True)
+class ToldLogSNR:
+    """A network that is told the log-SNR: 0 at ``high``, 1 at ``low``, whatever the time. Kingma et al. 2021, appendix B."""
+
+    base: Parameterization
+    low: float
+    high: float
+
+    def __call__(self, level: NoiseLevel) -> Coefficients:
+        return replace(self.base(level), noise=(self.high - level.log_snr) / (self.high - self.low))
+
+
+def needs_signal(parameterization: Parameterization) -> bool:
+    """Whether D is undefined at alpha = 0: what the network predicts says nothing of x_0 there."""
+    level = NoiseLevel(*torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64))
+    found = parameterization(level)
+    return not bool(torch.isfinite(found.skip) & torch.isfinite(found.out))

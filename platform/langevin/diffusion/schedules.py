@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import jvp
 
 from langevin.diffusion.levels import NoiseLevel
@@ -33,6 +33,10 @@ class Schedule(ABC):
         """g(t)^2 = d sigma^2 / dt - 2 f(t) sigma^2."""
         t = t.clamp(min=torch.finfo(t.dtype).eps ** 2)  # at 0 itself the derivative of a root is infinite
         return _derivative(lambda u: self(u).sigma ** 2, t) - 2 * self.drift_rate(t) * self(t).sigma ** 2
+
+    def log_snr_rate(self, t: Tensor) -> Tensor:
+        """d log(alpha^2 / sigma^2) / dt < 0; -g^2 / sigma^2 of the SDE. Kingma et al. 2021, appendix A."""
+        return _derivative(lambda u: self(u).log_snr, t)
 
     def time(self, log_snr: Tensor) -> Tensor:
         """The t at which the schedule has this log-SNR, by bisection; clipped to [0, 1] outside its range."""
@@ -148,6 +152,44 @@ class Tabulated(Schedule):
         return (place / self.steps).clamp(0, 1).to(log_snr.dtype)
 
 
+class Learned(nn.Module, Schedule):
+    """VP with log-SNR = -gamma(t), gamma from gamma_min to gamma_max along a learned monotone curve. Kingma et al. 2021, eq. 3-4.
+
+    curve: a network from t to [0, 1], strictly increasing, 0 at 0 and 1 at 1. The bound does not depend on its shape, only
+    the variance of its estimate does: after ``reduce_variance_of``, the curve's gradient is that of the squared losses
+    (their appendix I.2), while the network's stays that of the losses.
+    """
+
+    def __init__(self, curve: nn.Module, gamma_min: float = -13.3, gamma_max: float = 5.0) -> None:
+        super().__init__()
+        if not gamma_min < gamma_max:
+            raise ValueError(f"gamma_min = {gamma_min} must be below gamma_max = {gamma_max}")
+        self.curve, self.gamma_min, self.gamma_max = curve, gamma_min, gamma_max
+        self._twice_losses: Tensor | None = None
+
+    def gamma(self, t: Tensor) -> Tensor:
+        """-log-SNR at t, of t's shape and dtype."""
+        share: Tensor = self.curve(t)
+        return self.gamma_min + (self.gamma_max - self.gamma_min) * share
+
+    def forward(self, t: Tensor) -> NoiseLevel:
+        gamma = self._steered(self.gamma(t))
+        log_alpha_sq, log_sigma_sq = nn.functional.logsigmoid(-gamma), nn.functional.logsigmoid(gamma)
+        return NoiseLevel(t, torch.exp(log_alpha_sq / 2), torch.exp(log_sigma_sq / 2))
+
+    def log_snr_rate(self, t: Tensor) -> Tensor:
+        return -self._steered(_derivative(self.gamma, t))
+
+    def reduce_variance_of(self, losses: Tensor) -> None:
+        """losses: (B,), of which the next backward pass is the gradient, in the batch's order."""
+        self._twice_losses = 2 * losses.detach()
+
+    def _steered(self, values: Tensor) -> Tensor:
+        if values.requires_grad:
+            values.register_hook(lambda slope: slope if self._twice_losses is None else slope * self._twice_losses)
+        return values
+
+
 def _vp_sigma(log_alpha: Tensor) -> Tensor:
     return torch.sqrt(-torch.expm1(2 * log_alpha))  # expm1: 1 - alpha^2 loses all digits below t = 1e-4
 
@@ -166,6 +208,14 @@ def cosine_betas(steps: int, offset: float = 0.008, largest: float = 0.999) -> T
     """(T,) float64 of alpha^2 = cos^2((u + s) / (1 + s) pi / 2), clipped at ``largest``. Nichol & Dhariwal 2021, eq. 17."""
     u = torch.arange(steps + 1, dtype=torch.float64) / steps
     alpha_sq = torch.cos((u + offset) / (1 + offset) * (math.pi / 2)) ** 2
+    return (1 - alpha_sq[1:] / alpha_sq[:-1]).clamp(max=largest)
+
+
+def sigmoid_betas(steps: int, start: float = -3.0, end: float = 3.0, tau: float = 1.0, largest: float = 0.999) -> Tensor:
+    """(T,) float64 of alpha^2 = a sigmoid of -(start + u (end - start)) / tau from 1 to 0. Jabri et al. 2022, algorithm 1."""
+    u = torch.arange(steps + 1, dtype=torch.float64) / steps
+    curve = torch.sigmoid(-(start + u * (end - start)) / tau)
+    alpha_sq = (curve - curve[-1]) / (curve[0] - curve[-1])
     return (1 - alpha_sq[1:] / alpha_sq[:-1]).clamp(max=largest)
 
 

@@ -11,18 +11,24 @@ from torch import Tensor, nn
 class NoiseEmbedding(nn.Module):
     """A noise coefficient as a vector: sines and cosines of geometric frequencies, then a two-layer perceptron.
 
-    noise: (B,) float -> (B, width). Frequencies run from 1 to ``fastest`` radians per unit: for t in [0, 1] the fastest
-    tells levels 1 / 1000 apart. Ho et al. 2020, appendix B (there t counts steps).
+    noise: (B,) any floats -> (B, width): sin and cos of ``steps`` x noise x 10000^(-k / (n - shift)), k = 0 .. n - 1 for
+    n = waves / 2 frequencies. Ho et al. 2020, appendix B: there noise x steps is the number of the chain's step.
     """
 
-    def __init__(self, width: int, waves: int = 64, fastest: float = 1000.0) -> None:
+    def __init__(self, width: int, waves: int = 64, steps: float = 1000.0, shift: int = 1) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.logspace(0, math.log10(fastest), waves // 2), persistent=False)
-        self.mlp = nn.Sequential(nn.Linear(waves, width), nn.SiLU(), nn.Linear(width, width))
+        self.steps = steps
+        count = max(waves // 2, 1)
+        # in float32, as published checkpoints compute them: trained weights expect these frequencies to the last digit
+        exponents = -math.log(10000) * torch.arange(count, dtype=torch.float32) / max(count - shift, 1)
+        self.register_buffer("frequencies", torch.exp(exponents), persistent=False)
+        self.mlp = nn.Sequential(nn.Linear(2 * count, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, noise: Tensor) -> Tensor:
-        angles = noise[:, None] * self.get_buffer("frequencies")
-        embedded: Tensor = self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))
+        # in noise's own precision steps x noise is mostly whole again; in float32 the angles would lose 3e-5
+        angles = (self.steps * noise).double()[:, None] * self.get_buffer("frequencies")
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+        embedded: Tensor = self.mlp(waves.to(noise.dtype))
         return embedded
 
 

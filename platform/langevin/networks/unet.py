@@ -4,68 +4,63 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
+from torch.nn.functional import silu
 
 from langevin.networks.embeddings import ClassEmbedding, NoiseEmbedding
+from langevin.networks.layers import (
+    AdditiveBlock,
+    Attention,
+    CornerDownsample,
+    Downsample,
+    Norm,
+    ResidualBlock,
+    Stage,
+    Upsample,
+    head_size,
+    zeroed,
+)
 
 
-def zeroed(module: nn.Module) -> nn.Module:
-    """The module with zero weights: a residual branch that starts as nothing."""
-    for parameter in module.parameters():
-        nn.init.zeros_(parameter)
-    return module
+@dataclass(frozen=True)
+class Middle:
+    """The lowest resolution's two residual blocks: whether there is attention between them, and its norm."""
+
+    attends: bool
+    norm: Norm | None
 
 
-def normalise(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(8, channels), channels)
+@dataclass(frozen=True)
+class Anatomy:
+    """The parts of a UNet. These are the defaults for training; others are for weights that were trained with others.
+
+    norm: its groups must divide all channels, or as many of them are taken as do; head_channels: at most, the same in
+    every attention, None for one head; middle: None to attend where the lowest resolution does; width: of the embedding,
+    None for 4 x the stem's channels; steps, shift: as NoiseEmbedding's.
+    """
+
+    block: type[ResidualBlock | AdditiveBlock] = ResidualBlock
+    downsample: type[Downsample | CornerDownsample] = Downsample
+    norm: Norm = Norm()  # noqa: RUF009 - frozen
+    head_channels: int | None = 64
+    middle: Middle | None = None
+    width: int | None = None
+    steps: float = 1000.0
+    shift: int = 1
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions; the embedding scales and shifts the second's input. Dhariwal & Nichol 2021, eq. 3 (AdaGN)."""
-
-    def __init__(self, channels_in: int, channels: int, width: int) -> None:
-        super().__init__()
-        self.norm_in, self.norm_out = normalise(channels_in), normalise(channels)
-        self.conv_in = nn.Conv2d(channels_in, channels, 3, padding=1)
-        self.modulation = nn.Linear(width, 2 * channels)
-        self.conv_out = zeroed(nn.Conv2d(channels, channels, 3, padding=1))
-        self.skip = nn.Conv2d(channels_in, channels, 1) if channels_in != channels else nn.Identity()
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.modulation(embedding)[:, :, None, None].chunk(2, dim=1)
-        h = self.conv_in(silu(self.norm_in(x)))
-        h = silu(torch.addcmul(shift, self.norm_out(h), 1 + scale))
-        out: Tensor = self.skip(x) + self.conv_out(h)
-        return out
-
-
-class Attention(nn.Module):
-    """Self-attention over all pixels, heads of at most 64 channels. Dhariwal & Nichol 2021, section 3."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.heads = next(n for n in range(1, channels + 1) if channels % n == 0 and channels // n <= 64)
-        self.norm, self.qkv = normalise(channels), nn.Conv2d(channels, 3 * channels, 1)
-        self.out = zeroed(nn.Conv2d(channels, channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        tokens = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)  # (B, HW, 3C)
-        q, k, v = tokens.reshape(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, height, width, channels)
-        out: Tensor = x + self.out(mixed.permute(0, 3, 1, 2))
-        return out
+STANDARD = Anatomy()
 
 
 class UNet(nn.Module):
     """network(x, noise, cond): x (B, C, H, W), noise (B,), cond (B,) int64 labels, -1 or None for "no class".
 
-    channels: at full resolution; multipliers: of it at each resolution, halved in between (H and W must divide);
-    blocks: residual blocks a resolution; attention: the resolutions (pixels a side, at image_size) that attend;
-    classes: 0 for an unconditional model.
+    channels: times the first multiplier at full resolution; multipliers: of it at each resolution, halved in between (H
+    and W must divide); blocks: residual blocks a resolution; attention: the resolutions (pixels of the height, at
+    image_shape) that attend; classes: 0 for an unconditional model; channels_in, channels_out: the image's, unless said.
     """
 
     def __init__(
@@ -76,37 +71,57 @@ class UNet(nn.Module):
         blocks: int = 2,
         attention: Sequence[int] = (),
         classes: int = 0,
+        channels_in: int | None = None,
+        channels_out: int | None = None,
+        anatomy: Anatomy = STANDARD,
     ) -> None:
         super().__init__()
         colours, size, _ = image_shape
-        width = 4 * channels
-        self.noise_embedding = NoiseEmbedding(width)
-        self.class_embedding = ClassEmbedding(classes, width) if classes else None
-        self.stem = nn.Conv2d(colours, channels, 3, padding=1)
-
-        def block(channels_in: int, channels_out: int, side: int) -> nn.ModuleList:
-            attend = Attention(channels_out) if side in attention else nn.Identity()
-            return nn.ModuleList([ResidualBlock(channels_in, channels_out, width), attend])
-
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        skips, current = [channels], channels
         sides = [size >> level for level in range(len(multipliers))]
-        for level, (multiplier, side) in enumerate(zip(multipliers, sides, strict=True)):
+        widths = [multiplier * channels for multiplier in multipliers]
+        attending = [width for width, side in zip(widths, sides, strict=True) if side in attention]
+        # one group count and one head size for the whole network: no norm and no head is cut otherwise than the others
+        norm = replace(anatomy.norm, groups=math.gcd(anatomy.norm.groups, *widths))
+        middle = anatomy.middle or Middle(sides[-1] in attention, norm)
+        heads = anatomy.head_channels
+        if heads is not None:
+            heads = head_size(math.gcd(*attending, widths[-1] if middle.attends else 0) or heads, heads)
+
+        self.image_shape, self.widths, self.sides, self.blocks = image_shape, widths, sides, blocks
+        self.attention, self.classes = tuple(side for side in sides if side in attention), classes
+        self.channels_in, self.channels_out = channels_in or colours, channels_out or colours
+        self.anatomy = replace(anatomy, norm=norm, middle=middle, head_channels=heads)  # as it came out
+
+        width = anatomy.width or 4 * widths[0]
+        self.noise_embedding = NoiseEmbedding(width, widths[0], anatomy.steps, anatomy.shift)
+        self.class_embedding = ClassEmbedding(classes, width) if classes else None
+
+        def stage(channels_in: int, channels: int, attends: bool, attention_norm: Norm | None = norm) -> Stage:
+            attend = Attention(channels, heads, attention_norm) if attends else nn.Identity()
+            return Stage(anatomy.block(channels_in, channels, width, norm), attend)
+
+        self.stem = nn.Conv2d(self.channels_in, widths[0], 3, padding=1)
+        self.down = nn.ModuleList()
+        skips = [current := widths[0]]
+        for level, (channels, side) in enumerate(zip(widths, sides, strict=True)):
             for _ in range(blocks):
-                self.down.append(block(current, multiplier * channels, side))
-                current = multiplier * channels
+                self.down.append(stage(current, channels, side in attention))
+                skips.append(current := channels)
+            if level + 1 < len(widths):
+                self.down.append(anatomy.downsample(current))
                 skips.append(current)
-            if level + 1 < len(multipliers):
-                self.down.append(nn.Conv2d(current, current, 3, stride=2, padding=1))
-                skips.append(current)
-        self.middle = block(current, current, sides[-1])
-        for level, (multiplier, side) in reversed(list(enumerate(zip(multipliers, sides, strict=True)))):
+        self.middle = nn.ModuleList(
+            [stage(current, current, middle.attends, middle.norm), stage(current, current, False)]
+        )
+        self.up = nn.ModuleList()
+        for level, (channels, side) in reversed(list(enumerate(zip(widths, sides, strict=True)))):
             for _ in range(blocks + 1):
-                self.up.append(block(current + skips.pop(), multiplier * channels, side))
-                current = multiplier * channels
+                self.up.append(stage(current + skips.pop(), channels, side in attention))
+                current = channels
             if level:
-                self.up.append(nn.Conv2d(current, current, 3, padding=1))
-        self.norm, self.head = normalise(current), zeroed(nn.Conv2d(current, colours, 3, padding=1))
+                self.up.append(Upsample(current))
+        self.norm = norm(current)
+        self.head = zeroed(nn.Conv2d(current, self.channels_out, 3, padding=1))
 
     def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
         embedding = self.noise_embedding(noise)
@@ -116,19 +131,13 @@ class UNet(nn.Module):
         h = self.stem(x)
         states = [h]
         for layer in self.down:
-            h = layer(h) if isinstance(layer, nn.Conv2d) else self._through(layer, h, embedding)
+            h = layer(h, embedding)
             states.append(h)
-        h = self._through(self.middle, h, embedding)
+        for layer in self.middle:
+            h = layer(h, embedding)
         for layer in self.up:
-            if isinstance(layer, nn.Conv2d):
-                h = layer(interpolate(h, scale_factor=2.0, mode="nearest"))
-            else:
-                h = self._through(layer, torch.cat([h, states.pop()], dim=1), embedding)
+            if not isinstance(layer, Upsample):
+                h = torch.cat([h, states.pop()], dim=1)
+            h = layer(h, embedding)
         out: Tensor = self.head(silu(self.norm(h)))
-        return out
-
-    @staticmethod
-    def _through(block: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
-        residual, attend = block.children()
-        out: Tensor = attend(residual(h, embedding))
         return out

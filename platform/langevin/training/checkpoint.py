@@ -2,7 +2,7 @@
 
 000150016/
     ema.safetensors      the averaged weights, all that sampling needs
-    state.safetensors    raw weights, averaged weights, optimiser moments, counters
+    state.safetensors    raw weights, every average of them, optimiser moments, counters
     checkpoint.json      images seen, what the model is, sizes and sha256 of the files
 """
 
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,19 +42,12 @@ class Checkpoint:
 
 def save(folder: Path, state: TrainState, model: dict[str, Any]) -> Checkpoint:
     """Writes the state to ``folder`` so that at any moment there is a complete checkpoint there or none."""
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors().items()}
-    save_file(tensors, unfinished / STATE)
-    average = {name.removeprefix("ema/"): value for name, value in tensors.items() if name.startswith("ema/")}
-    save_file(average, unfinished / EMA)
-    files = {name: _fingerprint(unfinished / name) for name in (EMA, STATE)}
-    manifest = {"schema": SCHEMA, "images": state.images, "model": model, "files": files}
-    (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-    _remove(folder)
-    os.replace(unfinished, folder)
-    return read(folder)
+    return _write(folder, {EMA: state.serving.state_dict(), STATE: state.tensors()}, state.images, model)
+
+
+def save_average(folder: Path, average: Mapping[str, Tensor], images: int, model: dict[str, Any]) -> Checkpoint:
+    """As ``save``, of averaged weights alone: they can sample, but no training goes on from them."""
+    return _write(folder, {EMA: average}, images, model)
 
 
 def read(folder: Path) -> Checkpoint:
@@ -92,6 +86,11 @@ def load_average(checkpoint: Checkpoint, model: nn.Module) -> None:
         raise _other_architecture(checkpoint, error) from None
 
 
+def average(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The averaged weights by name. CheckpointError where they are damaged."""
+    return _tensors(checkpoint, EMA)
+
+
 def latest(folder: Path) -> Checkpoint | None:
     """The complete checkpoint of most images below ``folder``, or None."""
     found = every(folder)
@@ -108,6 +107,22 @@ def prune(folder: Path, keep: int) -> None:
     """Removes all but the ``keep`` newest checkpoints below ``folder``."""
     for checkpoint in every(folder)[:-keep]:
         _remove(checkpoint.folder)
+
+
+def _write(
+    folder: Path, contents: Mapping[str, Mapping[str, Tensor]], images: int, model: dict[str, Any]
+) -> Checkpoint:
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for file, tensors in contents.items():
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, unfinished / file)
+    files = {file: _fingerprint(unfinished / file) for file in contents}
+    manifest = {"schema": SCHEMA, "images": images, "model": model, "files": files}
+    (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+    _remove(folder)
+    os.replace(unfinished, folder)
+    return read(folder)
 
 
 def _remove(folder: Path) -> None:

@@ -1,4 +1,9 @@
-"""The moving average of the weights, which is what samples and is evaluated."""
+"""Moving averages of the weights, one of which is what samples and is evaluated.
+
+An average is of the parameters alone. Its buffers stay those of the first weights: what a model adapts during training,
+such as statistics of its own loss, moves where training looks, not what it is, and a validation loss is read the same
+way at every time.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,8 @@ import copy
 
 import torch
 from torch import nn
+
+from langevin.training.posthoc import Profile, gamma_of, weight_of_new
 
 
 class EMA:
@@ -18,8 +25,33 @@ class EMA:
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self.decay, self.updates = decay, 0
 
-    @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self.model.parameters()), [p.detach() for p in model.parameters()], 1 - decay)
+        _towards(self.model, model, 1 - min(self.decay, (1 + self.updates) / (10 + self.updates)))
+
+
+class PowerEMA:
+    """Average whose length grows with the training: beta = (1 - dt / t)^(gamma + 1). Karras et al. 2024, eq. 127.
+
+    std: its length as a share of the training so far, in (0, 0.29). ``model`` holds the average; images: up to which
+    time. The images of a step that was skipped count for the weights after the next.
+    """
+
+    def __init__(self, model: nn.Module, std: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        self.std, self.images = std, 0
+        self._gamma = gamma_of(std)
+
+    @property
+    def profile(self) -> Profile:
+        return Profile(self.std, self.images)
+
+    def update(self, model: nn.Module, images: int) -> None:
+        """``model``: the weights after ``images`` images in all, more than there were before."""
+        _towards(self.model, model, weight_of_new(self._gamma, self.images, images))
+        self.images = images
+
+
+@torch.no_grad()
+def _towards(average: nn.Module, model: nn.Module, weight: float) -> None:
+    torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], weight)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from langevin.errors import NumericsError
-from langevin.protocols import Batch
+from langevin.protocols import Adapts, Batch, Losses
 from langevin.randomness import Keys
 from langevin.training import parallel
 from langevin.training.optimiser import LearningRate
 from langevin.training.state import TrainState
 
+WHERE = "time"  # the term that says where training looked, which is no part of the loss
 PATIENCE = 5  # steps in a row without a finite gradient before the run gives up
 
 
@@ -32,6 +33,7 @@ class Plan:
     log_every: int
     validate_every: int
     checkpoint_every: int
+    snapshot_every: int | None = None  # of the averages, for the making of others after the training; None: never
 
 
 class Observer(Protocol):
@@ -40,6 +42,7 @@ class Observer(Protocol):
     def log(self, images: int, metrics: dict[str, float]) -> None: ...
     def skipped(self, images: int, ordinals: list[int]) -> None: ...
     def validate(self, state: TrainState) -> None: ...
+    def snapshot(self, state: TrainState) -> None: ...
     def checkpoint(self, state: TrainState) -> None: ...
 
 
@@ -47,10 +50,12 @@ def fit(state: TrainState, batches: Iterator[Batch], plan: Plan, observer: Obser
     """Trains ``state`` to the plan's images. batches: this process's share of the stream, from ``state.images`` on.
 
     Each sample's randomness is keyed by (plan.seed, its ordinal): the same for any number of workers. A step whose
-    gradient is not finite changes nothing; NumericsError after PATIENCE of them in a row.
+    gradient is not finite changes nothing; NumericsError after PATIENCE of them in a row. A model that adapts is told
+    the terms of the whole global batch after every step that counts, so that it stays the same on every process.
     """
     device = parallel.device()
     loss_of = parallel.distributed(state.model)
+    adapts = state.model if isinstance(state.model, Adapts) else None
     parameters = [p for p in state.model.parameters() if p.requires_grad]
     meter, bad = _Meter(device), 0
     while state.images < plan.images:
@@ -60,17 +65,20 @@ def fit(state: TrainState, batches: Iterator[Batch], plan: Plan, observer: Obser
         state.optimiser.zero_grad(set_to_none=True)
         losses = loss_of(batch, Keys(plan.seed, batch.ordinals))
         # the group averages its gradients: this share of the global batch's mean counts world times
-        (losses.sum() * (parallel.world() / plan.batch)).backward()
+        (losses.total.sum() * (parallel.world() / plan.batch)).backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, plan.gradient_clip)
         before, state.images = state.images, state.images + plan.batch
         if torch.isfinite(norm):
             bad = 0
             state.optimiser.step()
-            state.ema.update(state.model)
-            meter.add(losses.detach(), norm)
+            state.update_averages()
+            if adapts is not None:
+                ordinals = torch.arange(before, state.images, device=device)
+                adapts.adapt(ordinals, parallel.gathered(losses.terms, batch.ordinals - before, plan.batch))
+            meter.add(losses, norm)
         else:
             bad += 1
-            observer.skipped(state.images, batch.ordinals[~torch.isfinite(losses)].tolist())
+            observer.skipped(state.images, batch.ordinals[~torch.isfinite(losses.total)].tolist())
             if bad == PATIENCE:
                 raise NumericsError(f"no finite gradient in {bad} steps in a row, the last after {state.images} images")
         done = state.images >= plan.images
@@ -78,6 +86,8 @@ def fit(state: TrainState, batches: Iterator[Batch], plan: Plan, observer: Obser
             observer.log(state.images, meter.read() | {"lr": plan.learning_rate(before)})
         if done or _passed(plan.validate_every, before, state.images):
             observer.validate(state)
+        if plan.snapshot_every and (done or _passed(plan.snapshot_every, before, state.images)):
+            observer.snapshot(state)  # before the checkpoint: a run that goes on from there has it
         if done or _passed(plan.checkpoint_every, before, state.images):
             observer.checkpoint(state)
 
@@ -87,19 +97,28 @@ def _passed(every: int, before: int, after: int) -> bool:
 
 
 class _Meter:
-    """Means since the last reading, over all processes: loss, gradient norm, images/s."""
+    """Means since the last reading, over all processes: loss, its terms, gradient norm, images/s."""
 
     def __init__(self, device: torch.device) -> None:
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, images, norm x images
+        self.terms: dict[str, Tensor] = {}
         self.since = time.perf_counter()
 
-    def add(self, losses: Tensor, norm: Tensor) -> None:
-        n = len(losses)
-        self.sums += torch.stack([losses.sum().double(), losses.new_tensor(n).double(), norm.double() * n])
+    def add(self, losses: Losses, norm: Tensor) -> None:
+        total = losses.total.detach()
+        n = len(total)
+        self.sums += torch.stack([total.sum().double(), total.new_tensor(n).double(), norm.double() * n])
+        for name, term in losses.terms.items():
+            if name != WHERE:
+                self.terms[name] = self.terms.get(name, 0.0) + term.detach().double().sum()
 
     def read(self) -> dict[str, float]:
-        loss, images, norm = parallel.summed(self.sums).tolist()
+        names = sorted(self.terms)  # the same on every process: all take a step or none does
+        sums = torch.cat([self.sums, torch.stack([self.terms[name] for name in names])]) if names else self.sums
+        loss, images, norm, *terms = parallel.summed(sums).tolist()
         now = time.perf_counter()
         rate = images / (now - self.since)
-        self.sums, self.since = torch.zeros_like(self.sums), now
-        return {"loss": loss / max(images, 1), "gradient_norm": norm / max(images, 1), "images_per_second": rate}
+        self.sums, self.terms, self.since = torch.zeros_like(self.sums), {}, now
+        count = max(images, 1)
+        means = {name: term / count for name, term in zip(names, terms, strict=True)}
+        return {**means, "loss": loss / count, "gradient_norm": norm / count, "images_per_second": rate}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from langevin.protocols import Batch, Trainable
+from langevin.protocols import Batch, Losses, Trainable
 from langevin.randomness import Keys
 
 
@@ -18,9 +20,9 @@ class LossModule(nn.Module):
         super().__init__()
         self.method = method
 
-    def forward(self, batch: Batch, keys: Keys) -> Tensor:
+    def forward(self, batch: Batch, keys: Keys) -> Losses:
         method: Trainable = self.method  # type: ignore[assignment]
-        return method.loss(batch, keys).total
+        return method.loss(batch, keys)
 
 
 def rank() -> int:
@@ -44,6 +46,19 @@ def summed(values: Tensor) -> Tensor:
     if world() > 1:
         dist.all_reduce(values)
     return values
+
+
+def gathered(terms: Mapping[str, Tensor], places: Tensor, count: int) -> dict[str, Tensor]:
+    """Per-sample terms of all processes together, (count,) each, on each of them and to the bit.
+
+    terms: name -> (b,) of this process's share, which may be none, under the same names everywhere; places: (b,) int64,
+    where they belong in the whole, no place twice.
+    """
+    names = sorted(terms)
+    whole = torch.zeros(len(names), count, dtype=torch.float64, device=places.device)  # holds any float32 exactly
+    for row, name in zip(whole, names, strict=True):
+        row[places] = terms[name].detach().double()
+    return {name: row.to(terms[name].dtype) for name, row in zip(names, summed(whole), strict=True)}
 
 
 def device() -> torch.device:

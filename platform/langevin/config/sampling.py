@@ -1,0 +1,100 @@
+"""The recipe's ``sample`` and ``bound`` sections: how images are drawn, and how their likelihood is bounded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from langevin.config.section import Count, Positive, Section, Share
+
+SamplerName = Literal[
+    "ddim", "ancestral", "heun", "dpm_solver", "euler_maruyama", "reverse_diffusion", "predictor_corrector",
+    "annealed_langevin", "probability_flow", "sscs",
+]  # fmt: skip
+GridName = Literal["trailing", "strided", "spread", "uniform", "quadratic", "karras", "uniform_log_snr", "ladder"]
+
+# What each sampler knows beside steps, grid, last, guidance and threshold.
+KNOBS: dict[str, frozenset[str]] = {
+    "ddim": frozenset({"eta"}),
+    "ancestral": frozenset({"variance"}),
+    "heun": frozenset({"churn", "churn_min", "churn_max", "churn_noise"}),
+    "dpm_solver": frozenset({"eta"}),
+    "euler_maruyama": frozenset(),
+    "reverse_diffusion": frozenset(),
+    "predictor_corrector": frozenset({"corrector_snr", "corrector_steps"}),
+    "annealed_langevin": frozenset({"corrector_steps", "step_lr"}),
+    "probability_flow": frozenset({"tolerance"}),
+    "sscs": frozenset(),
+}
+
+
+class Sample(Section):
+    """How images are drawn. guidance: 1 is the conditional model, 0 the unconditional one.
+
+    steps: of the grid; grid: None takes "trailing" on a chain, "uniform" in continuous time, "ladder" for annealed Langevin
+    dynamics; last: the time where a continuous grid ends, from where the denoiser makes one step to the data; sigma_min,
+    sigma_max, rho: of the Karras grid. guidance_interval: sigma / alpha between which guidance acts. threshold: how D is
+    kept in [-1, 1]. eta: of DDIM and DPM-Solver++ (0 the flow, 1 the SDE); variance: of the ancestral step; churn: Karras'
+    S_churn, between churn_min and churn_max; corrector_steps: Langevin steps a level; step_lr: None takes technique 4's.
+    """
+
+    sampler: SamplerName = "ddim"
+    steps: Count = 50
+    grid: GridName | None = None
+    last: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    sigma_min: Positive = 0.002
+    sigma_max: Positive = 80.0
+    rho: Positive = 7.0
+    eta: Share = 0.0
+    variance: Literal["lower", "upper", "learned"] | None = None
+    churn: Annotated[float, Field(ge=0)] = 0.0
+    churn_min: Annotated[float, Field(ge=0)] = 0.0
+    churn_max: Positive = 1e9
+    churn_noise: Positive = 1.0
+    corrector_snr: Positive = 0.16
+    corrector_steps: Count = 1
+    step_lr: Positive | None = None
+    tolerance: Positive = 1e-5
+    guidance: float = 1.0
+    guidance_interval: tuple[Annotated[float, Field(ge=0)], Positive] | None = None
+    threshold: Literal["static", "dynamic", "none"] = "static"
+
+    @model_validator(mode="after")
+    def _known(self) -> Sample:
+        for name in sorted(self._foreign()):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                users = " and ".join(sampler for sampler, knobs in KNOBS.items() if name in knobs) or "the grid karras"
+                raise ValueError(f"{name} means nothing to {self.sampler}, only to {users}")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON would hold it, without the knobs of other samplers: what a metric's spec and a request say."""
+        return {name: value for name, value in super().plain().items() if name not in self._foreign()}
+
+    def _foreign(self) -> frozenset[str]:
+        karras = frozenset({"sigma_min", "sigma_max", "rho"}) if self.grid != "karras" else frozenset[str]()
+        return frozenset[str]().union(*KNOBS.values()) - KNOBS[self.sampler] | karras
+
+
+class Bound(Section):
+    """How the NLL is bounded.
+
+    chain: of ``steps`` levels, equal in log-SNR, from t = 1 to t = ``last``, estimated by ``calls`` stratified network calls
+    an image; continuous: its limit of infinitely many steps, by ``calls`` looks; flow: the probability flow's density of
+    dequantised images, with ``probes`` random probes of its divergence and ``draws`` of the dequantisation.
+    """
+
+    kind: Literal["chain", "continuous", "flow"] = "chain"
+    steps: Annotated[int, Field(ge=2)] = 1000
+    calls: Count = 50
+    last: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    probes: Count = 1
+    draws: Count = 1
+    tolerance: Positive = 1e-4
+
+    @model_validator(mode="after")
+    def _covered(self) -> Bound:
+        if self.calls >= self.steps:
+            raise ValueError(f"calls must be below the chain's {self.steps} steps")
+        return self

@@ -1,0 +1,93 @@
+"""Critically-damped Langevin diffusion: noise enters by a velocity, and only its score is learned (Dockhorn et al. 2022)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from langevin.diffusion.likelihood import Hutchinson, dequantised_bound, log_prob_ode
+from langevin.diffusion.processes import normal_log_prob
+from langevin.diffusion.samplers import Sampler, walk
+from langevin.diffusion.velocity_score import GuidedScore, VelocityScore, VelocityScoreModel
+from langevin.methods.gaussian import dropping
+from langevin.protocols import Batch, Bound, Cond, Losses
+from langevin.randomness import Keys, Noise
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are drawn: the sampler along a grid of times (n + 1,) from 1 to some t > 0, guidance at a scale."""
+
+    sampler: Sampler
+    grid: Tensor
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Bounding:
+    """The flow along rising times (n + 1,) from some t > 0 to 1, four calls a step, for data on ``levels`` grey levels.
+
+    -log p(x) <= E_v[-log p(x, v) + log N(v; 0, gamma M)], whose last term is minus the velocity's entropy in the mean
+    and varies with the first. Dockhorn et al. 2022, appendix B.4. One velocity, one dequantisation, ``probes`` of the
+    divergence.
+    """
+
+    grid: Tensor
+    levels: int
+    probes: int = 1
+
+    def __call__(self, model: VelocityScoreModel, x0: Tensor, cond: Cond, noise: Noise) -> Bound:
+        deviation = math.sqrt(model.process.hybrid[1])
+
+        def log_prob(x: Tensor, scope: Noise) -> Tensor:
+            velocity = deviation * scope.normal("velocity", x)
+            state, divergence = torch.stack([x, velocity], 1), Hutchinson(scope, self.probes)
+            joint = log_prob_ode(model, state, cond, divergence, grid=self.grid)
+            return joint - normal_log_prob(velocity, joint.new_tensor(deviation))
+
+        return dequantised_bound(log_prob, x0, noise, self.levels)
+
+
+class CLD(nn.Module):
+    """A score of the velocity, an objective, a sampler and a bound. image_shape: (C, H, W); dropped: share of classes left
+    out in training."""
+
+    def __init__(
+        self,
+        model: VelocityScoreModel,
+        objective: VelocityScore,
+        image_shape: tuple[int, int, int],
+        dropped: float,
+        sampling: Sampling,
+        bounding: Bounding,
+    ) -> None:
+        super().__init__()
+        self.model, self.objective, self.image_shape, self.dropped = model, objective, image_shape, dropped
+        self.sampling, self.bounding = sampling, bounding
+
+    def loss(self, batch: Batch, keys: Keys) -> Losses:
+        noise = Noise(keys)
+        return self.objective(self.model, batch.images, dropping(batch.labels, self.dropped, noise), noise)
+
+    def walk(self, keys: Keys, cond: Cond) -> Iterator[Tensor]:
+        """The positions, and last the data that are expected of the last state."""
+        noise, process, grid = Noise(keys), self.model.process, self.sampling.grid
+        model = GuidedScore(self.model, self.sampling.scale)
+        start = process.prior(noise, torch.empty(len(keys), *self.image_shape, device=keys.ordinals.device))
+        for x in walk(model, self.sampling.sampler, start, grid, cond, noise):
+            yield x[:, 0]
+        yield process.expected_data(x, model.score(x, grid[-1], cond), grid[-1])
+
+    @torch.no_grad()
+    def sample(self, keys: Keys, cond: Cond) -> Tensor:
+        for x in self.walk(keys, cond):  # noqa: B007
+            pass
+        return x.clamp(-1, 1)
+
+    @torch.no_grad()
+    def bound(self, batch: Batch, keys: Keys) -> Bound:
+        return self.bounding(self.model, batch.images, batch.labels, Noise(keys))

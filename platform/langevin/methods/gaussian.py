@@ -1,0 +1,103 @@
+"""What every denoising method does with its parts: it trains, samples and bounds its likelihood, whatever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from langevin.diffusion.denoiser import Clamped, Denoiser, Denoises
+from langevin.diffusion.guidance import ClassifierFree, Interval
+from langevin.diffusion.processes import prior_deviation
+from langevin.diffusion.samplers import Sampler, walk
+from langevin.protocols import Batch, Bound, Cond, Losses
+from langevin.randomness import Keys, Noise
+
+
+class Objective(Protocol):
+    def __call__(self, model: Denoiser, x0: Tensor, cond: Cond, noise: Noise) -> Losses: ...
+
+
+class Bounding(Protocol):
+    def __call__(self, model: Denoises, x0: Tensor, cond: Cond, noise: Noise) -> Bound: ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How images are drawn: the sampler along a grid of times (n + 1,), classifier-free guidance at a scale and where
+    sigma / alpha lies in an interval (None: everywhere), and how D is kept in the range of images.
+    """
+
+    sampler: Sampler
+    grid: Tensor
+    scale: float = 1.0
+    interval: tuple[float, float] | None = None
+    clamped: Callable[[Denoises], Denoises] = Clamped
+
+    def guided(self, model: Denoises) -> Denoises:
+        """The denoiser that the sampler meets."""
+        guided = ClassifierFree(model, self.scale)
+        return self.clamped(Interval(guided, *self.interval) if self.interval else guided)
+
+
+class GaussianDiffusion(nn.Module):
+    """A denoiser, an objective, a sampler and a bound. image_shape: (C, H, W); dropped: share of conditions left out.
+
+    parts: modules that the objective trains beside the denoiser.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        objective: Objective,
+        image_shape: tuple[int, int, int],
+        dropped: float,
+        sampling: Sampling,
+        bounding: Bounding,
+        **parts: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.denoiser, self.objective, self.image_shape, self.dropped = denoiser, objective, image_shape, dropped
+        self.sampling, self.bounding, self.parts = sampling, bounding, nn.ModuleDict(parts)
+
+    def loss(self, batch: Batch, keys: Keys) -> Losses:
+        noise = Noise(keys)
+        return self.objective(self.denoiser, batch.images, dropping(batch.labels, self.dropped, noise), noise)
+
+    def drawn_by(self) -> tuple[Denoises, Sampler]:
+        """The denoiser, guided and kept in range, and the sampler that meets it."""
+        return self.sampling.guided(self.denoiser), self.sampling.sampler
+
+    def start(self, noise: Noise, like: Tensor) -> Tensor:
+        """x at the grid's first time. like: (B, C, H, W)."""
+        deviation = prior_deviation(self.denoiser.schedule, float(self.sampling.grid[0]))
+        return deviation.to(like) * noise.normal("prior", like)
+
+    def walk(self, keys: Keys, cond: Cond) -> Iterator[Tensor]:
+        noise, grid = Noise(keys), self.sampling.grid
+        x = self.start(noise, torch.empty(len(keys), *self.image_shape, device=keys.ordinals.device))
+        model, sampler = self.drawn_by()
+        for x in walk(model, sampler, x, grid, cond, noise):
+            yield x
+        if float(model.schedule(grid[-1]).sigma) > 0:  # the grid ends above the data: what D makes of the last noise
+            yield model(x, grid[-1], cond).x0
+
+    @torch.no_grad()
+    def sample(self, keys: Keys, cond: Cond) -> Tensor:
+        for x in self.walk(keys, cond):  # noqa: B007
+            pass
+        return x.clamp(-1, 1)
+
+    @torch.no_grad()
+    def bound(self, batch: Batch, keys: Keys) -> Bound:
+        return self.bounding(self.denoiser, batch.images, batch.labels, Noise(keys))
+
+
+def dropping(labels: Tensor | None, share: float, noise: Noise) -> Tensor | None:
+    """Labels (B,) of which ``share`` are -1, "no class". Ho & Salimans 2022, algorithm 1."""
+    if labels is None:
+        return None
+    return labels.where(noise.uniform("condition", labels.float()) >= share, -1)
