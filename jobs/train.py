@@ -1,6 +1,6 @@
 """Training on a cluster: `ray job submit --working-dir . -- python jobs/train.py RECIPE [--workers N]`.
 
-Reading list: this, methods/ddpm.py, diffusion/objectives.py, denoiser.py, schedules.py, training/loop.py.
+Reading list: this, methods/ddpm.py, gaussian.py, diffusion/objectives.py, denoiser.py, schedules.py, training/loop.py.
 """
 
 import sys

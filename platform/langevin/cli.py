@@ -145,6 +145,18 @@ def evaluate(recipe: RecipeFile, as_json: Json = False) -> None:
 
 
 @app.command()
+def compare(
+    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", help="evaluated ones")], as_json: Json = False
+) -> None:
+    """Several evaluated recipes side by side: figures, network calls, seconds of training."""
+    from langevin.stages.compare import compare as run
+    from langevin.stages.compare import markdown
+
+    rows = run(recipes)
+    _print(rows, as_json, markdown(rows))
+
+
+@app.command()
 def promote(recipe: RecipeFile, as_json: Json = False) -> None:
     """Registers the evaluated checkpoint; it becomes @champion if it is better, else @challenger."""
     from langevin.config.load import load_recipe

@@ -147,6 +147,7 @@ def test_log_snr_grids_may_end_where_the_log_snr_is_finite() -> None:
     """CosineVP has a finite one at t = 0."""
     schedule = CosineVP()
     grid = grids.uniform_log_snr(10, schedule)
+    torch.testing.assert_close(grid[[0, -2, -1]], float64(1, 0, 0), rtol=0, atol=1e-12)
     steps = schedule(grid[:-1]).log_snr.diff()
     torch.testing.assert_close(steps, steps[:1].expand(9), rtol=1e-6, atol=0)
 

@@ -58,6 +58,43 @@ def test_batches_change_nothing_and_seeds_do(images: Tensor) -> None:
     assert nll(Gaussian(), batches(images, 300), seed=2, dims=16).prior.value != one.prior.value
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """The density of N(0, 1) a dimension, with an error of 3 nats from each draw of noise."""
+
+    def bound(self, batch: Batch, keys: Keys) -> Bound:
+        density = Gaussian().bound(batch, keys).total
+        return Bound(0 * density, density, 3 * Noise(keys).normal("error", density))
+
+
+def test_draws_tell_what_another_draw_would_change(images: Tensor) -> None:
+    """The interval about these very images: narrower than the one about all images, and as wide as the error is."""
+    found = nll(Estimate(), batches(images, 64), seed=1, dims=16, draws=4)
+    assert found.estimate is not None
+    exact = -torch.distributions.Normal(0, 1).log_prob(images.double()).flatten(1).sum(1) / 16 / math.log(2)
+    unit = 1 / 16 / math.log(2)
+    assert found.estimate.margin == pytest.approx(1.96 * 3 * unit / (4 * 300) ** 0.5, rel=0.1)
+    assert found.estimate.low < exact.mean().item() < found.estimate.high
+    assert found.estimate.value == pytest.approx(found.total.value, rel=1e-12)
+    spread = (exact.var().item() + (3 * unit) ** 2 / 4) ** 0.5
+    assert found.total.margin == pytest.approx(1.96 * spread / 300**0.5, rel=0.1)
+    assert found.figures()["nll_estimate"] is found.estimate
+
+
+def test_one_draw_says_nothing_of_its_error(images: Tensor) -> None:
+    found = nll(Estimate(), batches(images, 64), seed=1, dims=16)
+    assert found.estimate is None
+    assert "nll_estimate" not in found.figures()
+
+
+def test_seeds_share_no_draws(images: Tensor) -> None:
+    """Four seeds of two draws are eight different draws."""
+    errors = [nll(Estimate(), batches(images, 64), seed, dims=16, draws=2).reconstruction.value for seed in range(4)]
+    single = [nll(Estimate(), batches(images, 64), seed, dims=16).reconstruction.value for seed in range(8)]
+    pairs = [(single[2 * seed] + single[2 * seed + 1]) / 2 for seed in range(4)]
+    assert errors == pytest.approx(pairs, rel=1e-6)
+
+
 def test_what_cannot_be_averaged_is_named(images: Tensor) -> None:
     with pytest.raises(DataError, match="no image"):
         nll(Gaussian(), [], seed=0, dims=16)

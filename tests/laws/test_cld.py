@@ -6,6 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,12 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from langevin.diffusion import grids
-from langevin.diffusion.flow import Exact, log_prob_ode
+from langevin.diffusion.flow import Exact, Hutchinson, log_prob_ode, velocity
 from langevin.diffusion.processes import CriticallyDampedLangevin, IsotropicProcess, Scores
 from langevin.diffusion.samplers import EulerMaruyama, Sampler, walk
 from langevin.diffusion.samplers.sscs import SSCS
 from langevin.diffusion.schedules import LinearVP
-from langevin.diffusion.velocity_score import GuidedScore, VelocityScore, VelocityScoreModel
+from langevin.diffusion.velocity_score import GuidedScore, VelocityDivergence, VelocityScore, VelocityScoreModel
 from langevin.randomness import Keys, Noise
 
 from .exact import float64, noise, slope
@@ -401,8 +402,22 @@ def test_the_flow_has_the_density(process: CriticallyDampedLangevin) -> None:
     t = float64(0.05)
     # the same path at twice the speed: t = 1 is nearer to the prior
     late = CriticallyDampedLangevin(process.beta * 2, process.mass, process.gamma)
-    found = log_prob_ode(Gaussian(late, 0.0), x, None, Exact(), grid=grids.quadratic(40, float(t) / 2).flip(0))
-    torch.testing.assert_close(found, truth.log_density(x, t), rtol=1e-5, atol=1e-5)
+    divergence = VelocityDivergence(Exact())
+    found = log_prob_ode(Gaussian(late, 0.0), x, None, divergence, float(t) / 2, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found, truth.log_density(x, t), rtol=1e-4, atol=1e-4)
+
+
+@each_process
+def test_velocities_have_all_of_the_divergence(process: CriticallyDampedLangevin) -> None:
+    """Here no element moves another: even one probe is exact, if it asks the velocities alone."""
+    truth = Gaussian(process)
+    x = noise(3).normal("state", torch.zeros(3, 2, 2, 2, dtype=torch.float64))
+    field = partial(velocity, truth, t=float64(0.3))
+    value, trace = Exact()(field, x)
+    for base in (Exact(), Hutchinson(noise(3))):
+        found = VelocityDivergence(base)(field, x)
+        torch.testing.assert_close(found, (value, trace), rtol=1e-12, atol=1e-12)
+    assert float((Hutchinson(noise(3))(field, x)[1] - trace).abs().min()) > 1e-3
 
 
 @pytest.mark.parametrize("scale", [-0.5, 0.0, 1.0, 2.5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -188,7 +189,7 @@ def test_the_bound_of_gaussian_data_is_its_closed_form_on_any_schedule(name: str
         model, torch.full_like(nodes, x0), None, Given.of(nodes), float64(*times, 0.0), Lower(), LEVELS
     )
     diffusion = 0.0
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in itertools.pairwise(times):
         first, last = schedule(float64(s)), schedule(float64(t))
         alpha, sigma = float(last.alpha), float(last.sigma)
         gain = 0.3 * alpha / (alpha**2 * 0.3 + sigma**2)

@@ -13,6 +13,7 @@ from langevin.diffusion.schedules import CosineVP, GeometricVE, LinearVE, Linear
 from langevin.diffusion.times import (
     Antithetic,
     Discrete,
+    Ladder,
     LogNormalSigma,
     LossAware,
     Stratified,
@@ -76,8 +77,8 @@ def test_stratified_times_are_the_same_on_any_split() -> None:
 
 def test_stratified_times_start_anywhere() -> None:
     """The seed shifts the whole sequence, by a uniform number: no seed's first sample is special."""
-    first = torch.cat([drawn(Stratified(), torch.arange(1), seed) for seed in range(2000)])
-    assert discrepancy(first) < 1.63 / 2000**0.5
+    first = torch.cat([drawn(Stratified(), torch.arange(1), seed) for seed in range(500)])
+    assert discrepancy(first) < 1.63 / 500**0.5
     a, b = drawn(Stratified(), torch.arange(100), 0), drawn(Stratified(), torch.arange(100), 1)
     turns = (a - b) % 1
     torch.testing.assert_close(turns, turns[:1].expand(100), rtol=0, atol=1e-12)
@@ -97,7 +98,7 @@ def test_discrete_times_are_the_chains_nodes(base: Times, steps: int) -> None:
     assert torch.equal(found, nodes)
     share, expected = counts / 20_000, 1 / steps
     chance = 4.5 * math.sqrt(expected * (1 - expected) / 20_000)
-    assert float((share - expected).abs().max()) <= (chance if isinstance(base, Uniform) else 12 / 20_000)
+    assert float((share - expected).abs().max()) <= (chance if type(base) is Uniform else 12 / 20_000)
 
 
 def test_discrete_times_round_towards_noise() -> None:
@@ -119,6 +120,22 @@ def test_discrete_times_share_out_their_bases_density(base: Uniform) -> None:
         shares = (found[:, None] == nodes).double().mean(0)
         torch.testing.assert_close(shares, times.density(nodes) / steps, rtol=0, atol=0.01)
         assert float(times.density(nodes).mean()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("base", [Uniform(), Stratified()])
+@pytest.mark.parametrize("levels", [2, 10, 232])
+def test_a_ladders_levels_come_equally_often(levels: int, base: Uniform) -> None:
+    """Song & Ermon 2019, section 4.2: both ends are levels, and on a geometric schedule their ratios are equal."""
+    t = drawn(Ladder(levels, base), torch.arange(20_000))
+    found, counts = t.unique(return_counts=True)
+    torch.testing.assert_close(found, torch.linspace(0, 1, levels, dtype=torch.float64), rtol=0, atol=1e-15)
+    assert (float(found[0]), float(found[-1])) == (0.0, 1.0)
+    chance = 4.5 * math.sqrt((1 - 1 / levels) / levels / 20_000)
+    assert float((counts / 20_000 - 1 / levels).abs().max()) <= (chance if type(base) is Uniform else 12 / 20_000)
+    torch.testing.assert_close(Ladder(levels).density(found), torch.ones(levels, dtype=torch.float64), rtol=0, atol=0)
+    assert Ladder(levels) == Ladder(levels, Stratified())
+    late = drawn(base, torch.arange(200)).argsort()  # late times are loud levels
+    assert bool((drawn(Ladder(levels, base), torch.arange(200))[late].diff() >= 0).all())
 
 
 def test_antithetic_times_are_vdms_within_a_batch() -> None:

@@ -47,6 +47,6 @@ def test_a_network_sees_them() -> None:
     network, x, noise = FourierFeatures(inner, (3, 4)), torch.rand(2, 1, 8, 8), torch.tensor([0.2, 0.8])
     nudged = x + 2 / 16
     blind = torch.cat([x, torch.zeros(2, 4, 8, 8)], dim=1), torch.cat([nudged, torch.zeros(2, 4, 8, 8)], dim=1)
-    seen = (network(x, noise, None) - network(nudged, noise, None)).norm()
-    unseen = (inner(blind[0], noise, None) - inner(blind[1], noise, None)).norm()
+    seen = (network(x, noise, None) - network(nudged, noise, None)).detach().norm()
+    unseen = (inner(blind[0], noise, None) - inner(blind[1], noise, None)).detach().norm()
     assert float(seen) > 2 * float(unseen)

@@ -165,6 +165,7 @@ def test_fourier_frequencies_are_normal() -> None:
     base, features = fourier(torch.tensor([0.3])), fourier(0.3 + distance)
     expected = torch.exp(-((math.pi * distance) ** 2) / 2)
     torch.testing.assert_close((base * features).mean(1), expected, rtol=0, atol=0.01)
+    assert abs(float(fourier.get_buffer("frequencies").mean())) < 1e-5
 
 
 def test_classes_are_columns_of_magnitude_1_and_no_class_is_zero() -> None:

@@ -158,6 +158,15 @@ def test_skips_carry_details_past_the_bottleneck() -> None:
     assert bool(x.grad.all())
 
 
+def test_a_narrow_skip_connection_counts_as_much_as_a_wide_main_path() -> None:
+    network = unet((1, 16, 16), channels=16, multipliers=(1, 4))
+    given: list[Tensor] = []
+    network.decoder[1][0].register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].detach()))
+    network(images(4, (1, 16, 16)), NOISE, LABELS)
+    main, skip = given[0].split([64, 16], dim=1)
+    assert float(skip.square().sum() / main.square().sum()) == pytest.approx(1, abs=0.3)
+
+
 def test_it_runs_in_bfloat16() -> None:
     network = awake(unet())
     exact = network(images(4), NOISE, LABELS).detach()

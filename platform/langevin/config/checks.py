@@ -3,22 +3,33 @@ read and not after the first hour. Each is a ConfigError in one line: the file, 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 from langevin.config import model as sections
-from langevin.config.parts import PREDICTIONS, Task, grid, schedule
+from langevin.config.parts import PREDICTIONS, Task, grid, grid_name, has_signal, is_clean, schedule
 from langevin.config.recipe import Recipe
 from langevin.config.sampling import Bound, Sample
 from langevin.diffusion.parameterizations import needs_signal
-from langevin.diffusion.schedules import Schedule, Tabulated
+from langevin.diffusion.schedules import GeometricVE, LinearVE, Schedule, Tabulated
 from langevin.errors import ConfigError
+from langevin.methods.ncsn import improved_techniques
 
 OF_SCORES = ("sscs", "euler_maruyama", "probability_flow")  # all that a method without a denoiser can be sampled by
 ALONG_SDES = ("euler_maruyama",)  # whose drift is infinite where no signal is left
+SHORT_OF_DATA = (
+    "euler_maruyama",
+    "probability_flow",
+)  # what they follow has no value at the data, or leaves noise in them
+ENDING_AT_LAST = ("uniform", "quadratic", "uniform_log_snr")
 NETWORKS = ("network", "classifier")
+ENDS = (("sigma_min", "sigma_max"), ("gamma_min", "gamma_max"), ("beta_min", "beta_max"))
+LENGTHS = ("steps", "sigma_max", "beta_max", "gamma_max", "beta")  # what decides how much noise there is at t = 1
+NOISE_ALONE = 2.0  # sigma / alpha from which on an image that starts as pure noise is not too far from x_t
 
 
 def check(recipe: Recipe, path: Path | None) -> None:
@@ -37,64 +48,206 @@ def check(recipe: Recipe, path: Path | None) -> None:
 
 def _check_model(model: sections.Model, along: Schedule | None, path: Path | None) -> None:
     prediction = getattr(model, "prediction", None)
-    if along is not None and prediction and not _has_signal(along) and needs_signal(PREDICTIONS[prediction]):
+    if along is not None and prediction and not has_signal(along) and needs_signal(PREDICTIONS[prediction]):
         _refuse(path, "model.prediction", prediction,
                 f"{model.method} has no signal left at t = 1, where this prediction says nothing of the data",
                 "take flow, velocity or data")  # fmt: skip
     if getattr(model, "times", None) == "loss_aware" and not isinstance(along, Tabulated):
         _refuse(path, "model.times", "loss_aware", "keeps a history for every step of a chain, and time is continuous here",
                 "take uniform_log_snr or stratified, or the method improved_ddpm")  # fmt: skip
-    for low, high in (("sigma_min", "sigma_max"), ("gamma_min", "gamma_max"), ("beta_min", "beta_max")):
-        for section, prefix in ((model, "model"), (getattr(model, "schedule", None), "model.schedule")):
+    places = ((model, "model"), (getattr(model, "schedule", None), "model.schedule"))
+    for section, prefix in places:
+        for low, high in ENDS:
             if hasattr(section, low) and getattr(section, low) >= getattr(section, high):
                 _refuse(path, f"{prefix}.{low}", getattr(section, low), f"is not below {high} = {getattr(section, high)}",
                         "lower it")  # fmt: skip
+    if isinstance(model, sections.Guided) and "condition_dropout" in model.model_fields_set:
+        _refuse(path, "model.condition_dropout", model.condition_dropout, "guided has a denoiser that sees no class at all",
+                "remove it")  # fmt: skip
+    if (
+        not _is_ladder(model) and _most_noise(model, along) < NOISE_ALONE
+    ):  # Langevin dynamics need no start of their own
+        for section, prefix in places:
+            for name in LENGTHS:
+                if hasattr(section, name):
+                    _refuse(path, f"{prefix}.{name}", getattr(section, name),
+                            "leaves the image visible at t = 1, and samples start from noise alone", "raise it")  # fmt: skip
+
+
+def _most_noise(model: sections.Model, along: Schedule | None) -> float:
+    """sigma / alpha at t = 1."""
+    if isinstance(model, sections.VDM):
+        return math.exp(model.gamma_max / 2)
+    if isinstance(model, sections.CLD):
+        angle = model.beta / math.sqrt(model.mass)
+        return math.exp(angle) / (1 + angle)
+    assert along is not None
+    end = along(torch.ones((), dtype=torch.float64))
+    return float(end.sigma / end.alpha)
 
 
 def check_sampling(model: sections.Model, sample: Sample, bound: Bound, path: Path | None) -> None:
     """ConfigError where a model of this method cannot be sampled or bounded so."""
-    along, name = schedule(model), sample.sampler
+    along = schedule(model)
+    _check_sampler(model, sample, along, path)
+    _check_guidance(model, sample, path)
+    times = _check_grid(model, sample, along, path)
+    _check_ends(model, sample, times, along, path)
+    _check_bound(model, bound, along, path)
+
+
+def _check_sampler(model: sections.Model, sample: Sample, along: Schedule | None, path: Path | None) -> None:
+    name = sample.sampler
     if isinstance(model, sections.CLD):
         if name not in OF_SCORES:
             _refuse(path, "sample.sampler", name, "needs a denoiser, and cld learns the score of a velocity",
                     f"take {', '.join(OF_SCORES)}")  # fmt: skip
-        if sample.last == 0 and sample.grid in (None, "uniform", "quadratic"):
-            _refuse(path, "sample.last", 0.0, "the score of the velocity is infinite at the data", "give 1e-3, say")
         if sample.guidance_interval or sample.threshold == "dynamic":
             field = "guidance_interval" if sample.guidance_interval else "threshold"
-            _refuse(path, f"sample.{field}", getattr(sample, field), "works on a denoiser, which cld has not", "remove it")
-        if bound.kind != "flow":
-            _refuse(path, "bound.kind", bound.kind, "needs a denoiser, and cld learns the score of a velocity", "take flow")
+            _refuse(
+                path, f"sample.{field}", getattr(sample, field), "works on a denoiser, which cld has not", "remove it"
+            )
     elif name == "sscs":
         _refuse(path, "sample.sampler", name, "splits the dynamics of position and velocity, which only cld has",
                 "take euler_maruyama")  # fmt: skip
     if sample.variance == "learned" and not isinstance(model, sections.ImprovedDDPM):
         _refuse(path, "sample.variance", "learned", f"{model.method} learns no variance",
                 "take lower or upper, or the method improved_ddpm")  # fmt: skip
-    if along is not None and name in ALONG_SDES and not _has_signal(along):
+    if along is not None and name in ALONG_SDES and not has_signal(along):
         _refuse(path, "sample.sampler", name, f"the SDE of {model.method} is infinite at t = 1, where no signal is left",
                 "take ddim, heun, dpm_solver or probability_flow")  # fmt: skip
-    if name == "annealed_langevin" and (along is None or not _is_ladder(model)):
+    if name == "annealed_langevin" and not _is_ladder(model):
         _refuse(path, "sample.sampler", name, "walks down a ladder of noise levels, which only ncsn and ncsnv2 have",
                 "take predictor_corrector")  # fmt: skip
-    if sample.guidance_interval and sample.guidance_interval[0] >= sample.guidance_interval[1]:
-        _refuse(path, "sample.guidance_interval", list(sample.guidance_interval), "is empty", "give [low, high]")
+    if name == "heun" and sample.churn_min >= sample.churn_max:
+        _refuse(path, "sample.churn_min", sample.churn_min, f"is not below churn_max = {sample.churn_max}", "lower it")
+
+
+def _check_guidance(model: sections.Model, sample: Sample, path: Path | None) -> None:
+    interval, scale = sample.guidance_interval, sample.guidance
+    if interval and interval[0] >= interval[1]:
+        _refuse(path, "sample.guidance_interval", list(interval), "is empty", "give [low, high]")
+    if isinstance(model, sections.Guided):
+        if interval:
+            _refuse(
+                path, "sample.guidance_interval", list(interval), "is for guidance without a classifier", "remove it"
+            )
+        return
+    if interval and scale == 1:
+        _refuse(path, "sample.guidance_interval", list(interval), "chooses where sample.guidance acts, which is off at 1.0",
+                "remove it, or change sample.guidance")  # fmt: skip
+    if (scale != 1 and model.condition_dropout == 0) or (scale != 0 and model.condition_dropout == 1):
+        needed, dropout = ("without", "below") if model.condition_dropout == 0 else ("with", "above")
+        mend = "give the share of images that are shown without it" if dropout == "below" else "lower it"
+        _refuse(path, "model.condition_dropout", model.condition_dropout,
+                f"the model never learns to do {needed} a class, and sample.guidance = {scale} asks for it", mend)  # fmt: skip
+
+
+def _check_grid(model: sections.Model, sample: Sample, along: Schedule | None, path: Path | None) -> Tensor:
+    """The grid's times."""
+    name, langevin = grid_name(sample, along), sample.sampler == "annealed_langevin"
+    if langevin != (name == "ladder"):
+        _refuse(path, "sample.grid", name, "is the grid of annealed_langevin and of no other sampler",
+                "take ladder" if langevin else "remove it")  # fmt: skip
+    if langevin and isinstance(model, sections.NCSN | sections.NCSNv2) and model.levels:
+        _check_rungs(sample.steps, model.levels, path)
+    if sample.last > 0 and name not in ENDING_AT_LAST:
+        _refuse(
+            path, "sample.last", sample.last, f"means nothing to the grid {name}", f"take {' or '.join(ENDING_AT_LAST)}"
+        )
+    if name == "uniform_log_snr" and along is not None and sample.last == 0 and is_clean(along):
+        _refuse(path, "sample.last", 0.0, f"the log-SNR of {model.method} is infinite at the data", "give 1e-3, say")
     try:
-        grid(sample, along)
+        times = grid(sample, along)
     except ValueError as error:
         beyond = isinstance(along, Tabulated) and sample.steps > along.steps
         field, value, mend = ("sample.steps", sample.steps, "lower it, or raise model.schedule.steps") if beyond else (
             "sample.grid", sample.grid, "take uniform")  # fmt: skip
         _refuse(path, field, value, str(error), mend)
+    if not langevin and not bool((times.diff() < 0).all()):
+        assert along is not None
+        ends = along(torch.tensor([0.0, 1.0], dtype=torch.float64))
+        low, high = (ends.sigma / ends.alpha).tolist()
+        field = "sigma_max" if sample.sigma_max > high * (1 + 1e-9) else "sigma_min"
+        _refuse(path, f"sample.{field}", getattr(sample, field), f"the noise of {model.method} goes from {low:g} to {high:g}",
+                f"give {high if field == 'sigma_max' else low:g}")  # fmt: skip
+    return times
 
 
-def check_shape(model: sections.Model, task: Task) -> None:
-    """ConfigError where images of this shape do not pass through the networks, or a method needs classes."""
+def _check_ends(
+    model: sections.Model, sample: Sample, times: Tensor, along: Schedule | None, path: Path | None
+) -> None:
+    name = sample.sampler
+    if isinstance(model, sections.CLD) and float(times[-1]) == 0:
+        _refuse(path, "sample.last", 0.0, "the score of the velocity is infinite at the data", "give 1e-3, say")
+    if along is None or name == "annealed_langevin":
+        return
+    first, last = along(times[0]), along(times[-1])
+    if name in SHORT_OF_DATA and float(last.sigma) == 0:
+        ends = grid_name(sample, along) in ENDING_AT_LAST
+        _refuse(path, "sample.last", sample.last, f"{name} must end short of the data, where there is no score",
+                "give 1e-3, say" if ends else "give 1e-3, say, and the grid uniform")  # fmt: skip
+    if float(first.sigma) < NOISE_ALONE * float(first.alpha) and not (_is_ladder(model) and float(times[0]) == 1):
+        _refuse(path, "sample.grid", sample.grid, f"starts at t = {float(times[0]):g}, where the image is still visible, "
+                "and samples start from noise alone", "raise sample.steps, or take another grid")  # fmt: skip
+    if float(last.sigma) > float(last.alpha):
+        _refuse(path, "sample.last", sample.last, "the noise still outweighs the image where the grid ends", "lower it")
+    if (
+        isinstance(along, LinearVE)
+        and grid_name(sample, along) in ("uniform", "quadratic")
+        and name != "probability_flow"
+    ):
+        _refuse(path, "sample.grid", grid_name(sample, along), f"has nearly all its steps where {model.method} sees noise "
+                "alone", "take karras")  # fmt: skip
+
+
+def _check_bound(model: sections.Model, bound: Bound, along: Schedule | None, path: Path | None) -> None:
+    if isinstance(model, sections.CLD):
+        if bound.kind != "flow":
+            _refuse(
+                path, "bound.kind", bound.kind, "needs a denoiser, and cld learns the score of a velocity", "take flow"
+            )
+        if bound.calls < 4:
+            _refuse(path, "bound.calls", bound.calls, "a step along the flow takes four calls", "raise it")
+    elif along is None:
+        if bound.kind != "continuous":
+            _refuse(path, "bound.kind", bound.kind, f"needs a schedule that is fixed, and {model.method} learns its own",
+                    "take continuous")  # fmt: skip
+    elif bound.kind == "continuous" and not has_signal(along):
+        _refuse(path, "bound.kind", "continuous", f"{model.method} has no signal left at t = 1, which is infinitely far away",
+                "take chain")  # fmt: skip
+    elif bound.kind != "flow":
+        last = along(torch.tensor(bound.last, dtype=torch.float64))
+        if float(last.sigma) > float(last.alpha):
+            quiet = float(along.time(torch.tensor(-2 * math.log(0.04), dtype=torch.float64)))
+            _refuse(path, "bound.last", bound.last, "the noise still outweighs the image where the bound reconstructs it",
+                    f"give {quiet:.2g}")  # fmt: skip
+    if bound.kind == "flow" and bound.calls != Bound().calls and not isinstance(model, sections.CLD):
+        _refuse(
+            path, "bound.calls", bound.calls, "means nothing to flow, whose solver goes by bound.tolerance", "remove it"
+        )
+
+
+def check_task(model: sections.Model, sample: Sample, task: Task) -> None:
+    """ConfigError where images of this shape do not pass through the networks, or classes are needed and there are none."""
     for name in NETWORKS:
         if section := getattr(model, name, None):
             _check_network(section, f"model.{name}", task)
     if isinstance(model, sections.Guided) and task.classes < 2:
-        _refuse(None, "model.method", "guided", "trains a classifier, and the data have no classes", "take improved_ddpm")
+        _refuse(None, "model.method", "guided", f"trains a classifier, and the data have {task.classes} classes",
+                "take improved_ddpm")  # fmt: skip
+    if task.classes == 0 and sample.guidance not in (0, 1):
+        _refuse(None, "sample.guidance", sample.guidance, "leads to a class, and the data have no classes", "remove it")
+    if isinstance(model, sections.NCSNv2) and sample.sampler == "annealed_langevin":
+        along = GeometricVE(model.sigma_min, model.sigma_max)
+        levels, _ = improved_techniques(along, math.prod(task.image_shape), sample.corrector_steps, model.levels)
+        _check_rungs(sample.steps, levels, None)
+
+
+def _check_rungs(steps: int, levels: int, path: Path | None) -> None:
+    if steps != levels:
+        _refuse(path, "sample.steps", steps, f"annealed Langevin dynamics visit each of the {levels} levels of the ladder",
+                f"give {levels}")  # fmt: skip
 
 
 def _check_network(network: sections.Network, field: str, task: Task) -> None:
@@ -110,13 +263,9 @@ def _check_network(network: sections.Network, field: str, task: Task) -> None:
                     f"choose from {', '.join(map(str, sides))}")  # fmt: skip
 
 
-def _has_signal(along: Schedule) -> bool:
-    return float(along(torch.ones((), dtype=torch.float64)).alpha) > 0
-
-
 def _is_ladder(model: sections.Model) -> bool:
     return isinstance(model, sections.NCSN | sections.NCSNv2)
 
 
-def _refuse(path: Path | None, field: str, value: Any, problem: str, mend: str) -> None:
+def _refuse(path: Path | None, field: str, value: Any, problem: str, mend: str) -> NoReturn:
     raise ConfigError(problem, file=path, field=field, value=value, mend=mend)

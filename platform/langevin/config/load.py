@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from langevin.config.checks import check, check_sampling, check_shape
+from langevin.config.checks import check, check_sampling, check_task
 from langevin.config.model import MODEL
 from langevin.config.parts import Task
 from langevin.config.recipe import Recipe
@@ -47,7 +47,7 @@ def load_recipe(path: Path) -> Recipe:
 def build(recipe: Recipe, manifest: Manifest) -> torch.nn.Module:
     """The recipe's model with fresh weights, drawn from the recipe's seed without touching the global generator."""
     task = Task(manifest.shape, len(manifest.classes), manifest.levels)
-    check_shape(recipe.model, task)
+    check_task(recipe.model, recipe.sample, task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return METHODS[recipe.model.method](recipe.model, recipe.sample, recipe.bound, task)

@@ -122,8 +122,8 @@ class CLD(Method):
     method: Literal["cld"]
     beta: Positive = 4.0
     mass: Positive = 0.25
-    gamma: Share = 0.04
-    t_min: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.04
+    t_min: Annotated[float, Field(gt=0, lt=1)] = 1e-3
 
 
 class EDM(Method):

@@ -96,9 +96,24 @@ SAMPLERS: dict[str, Callable[[Sample, Any], samplers.Sampler]] = {
 }
 
 
-def unet(part: Network, task: Task, conditional: bool = True, **channels: int) -> UNet:
+def unet(
+    part: Network,
+    task: Task,
+    conditional: bool = True,
+    channels_in: int | None = None,
+    channels_out: int | None = None,
+) -> UNet:
     classes = task.classes if conditional else 0
-    return UNet(task.image_shape, part.channels, part.multipliers, part.blocks, part.attention, classes, **channels)
+    return UNet(
+        task.image_shape,
+        part.channels,
+        part.multipliers,
+        part.blocks,
+        part.attention,
+        classes,
+        channels_in,
+        channels_out,
+    )
 
 
 def schedule(model: sections.Model) -> Schedule | None:
@@ -123,10 +138,16 @@ def schedule(model: sections.Model) -> Schedule | None:
     return None
 
 
+def fixed(model: sections.Model) -> Schedule:
+    """The same for a method that is known to have one."""
+    along = schedule(model)
+    assert along is not None
+    return along
+
+
 def grid(sample: Sample, along: Schedule | None) -> Tensor:
     """The times of the sampler's steps. ValueError where the schedule has no such grid."""
-    chain = along.steps if isinstance(along, Tabulated) else None
-    name = sample.grid or ("uniform" if chain is None else "trailing")
+    chain, name = along.steps if isinstance(along, Tabulated) else None, grid_name(sample, along)
     if name in ("trailing", "strided", "spread"):
         if chain is None:
             raise ValueError(f"{name} picks steps of a chain, and time is continuous here")
@@ -142,9 +163,26 @@ def grid(sample: Sample, along: Schedule | None) -> Tensor:
     return grids.distinct(grids.uniform_log_snr(sample.steps, along, sample.last, first(along)))
 
 
+def grid_name(sample: Sample, along: Schedule | None) -> str:
+    """The grid that is meant where the recipe names none."""
+    if sample.sampler == "annealed_langevin":
+        return sample.grid or "ladder"
+    return sample.grid or ("trailing" if isinstance(along, Tabulated) else "uniform")
+
+
 def first(along: Schedule) -> float:
     """Where a grid of log-SNR begins: at t = 1, or short of it where the log-SNR there is infinite."""
-    return 1.0 if float(along(torch.ones((), dtype=torch.float64)).alpha) > 0 else 0.999
+    return 1.0 if has_signal(along) else 0.999
+
+
+def has_signal(along: Schedule) -> bool:
+    """Whether any is left at t = 1."""
+    return float(along(torch.ones((), dtype=torch.float64)).alpha) > 0
+
+
+def is_clean(along: Schedule) -> bool:
+    """Whether t = 0 is the data themselves."""
+    return float(along(torch.zeros((), dtype=torch.float64)).sigma) == 0
 
 
 def variance(name: str | None, along: Schedule | None, learned: bool) -> ReverseVariance:
@@ -169,7 +207,8 @@ def sampling(model: sections.Model, sample: Sample, along: Schedule | None) -> S
 
 def bounding(model: sections.Model, bound: Bound, along: Schedule | None, task: Task) -> Bounding:
     if bound.kind == "continuous" or along is None:
-        return bounds.Continuous(task.levels, bound.calls)
+        clean = along is not None and is_clean(along)  # the log-SNR of the data is infinite
+        return bounds.Continuous(task.levels, bound.calls, bound.last if clean else 0.0)
     if bound.kind == "flow":
         return bounds.Flow(task.levels, bound.draws, bound.probes, getattr(model, "t_min", 1e-5), bound.tolerance)
     levels = grids.uniform_log_snr(bound.steps, along, bound.last, first(along))

@@ -24,7 +24,7 @@ class Data(Section):
     images: str | None = None
     size: Count | None = None
     channels: Literal[1, 3] = 3
-    splits: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {"train": 0.7, "validation": 0.1, "test": 0.2}
+    splits: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field({"train": 0.7, "validation": 0.1, "test": 0.2})
     shard_samples: Count = 1024
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from langevin.config.section import Count, Positive, Section, Share
 
@@ -26,6 +26,12 @@ KNOBS: dict[str, frozenset[str]] = {
     "annealed_langevin": frozenset({"corrector_steps", "step_lr"}),
     "probability_flow": frozenset({"tolerance"}),
     "sscs": frozenset(),
+}
+# What each kind of bound knows.
+OF_BOUNDS: dict[str, frozenset[str]] = {
+    "chain": frozenset({"steps", "calls", "last"}),
+    "continuous": frozenset({"calls", "last"}),
+    "flow": frozenset({"calls", "probes", "draws", "tolerance"}),
 }
 
 
@@ -68,9 +74,10 @@ class Sample(Section):
                 raise ValueError(f"{name} means nothing to {self.sampler}, only to {users}")
         return self
 
-    def plain(self) -> dict[str, Any]:
-        """As JSON would hold it, without the knobs of other samplers: what a metric's spec and a request say."""
-        return {name: value for name, value in super().plain().items() if name not in self._foreign()}
+    @model_serializer(mode="wrap")
+    def _own(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the knobs of other samplers: a spec or a request that named them would say what is not so."""
+        return {name: value for name, value in whole(self).items() if name not in self._foreign()}
 
     def _foreign(self) -> frozenset[str]:
         karras = frozenset({"sigma_min", "sigma_max", "rho"}) if self.grid != "karras" else frozenset[str]()
@@ -81,8 +88,9 @@ class Bound(Section):
     """How the NLL is bounded.
 
     chain: of ``steps`` levels, equal in log-SNR, from t = 1 to t = ``last``, estimated by ``calls`` stratified network calls
-    an image; continuous: its limit of infinitely many steps, by ``calls`` looks; flow: the probability flow's density of
-    dequantised images, with ``probes`` random probes of its divergence and ``draws`` of the dequantisation.
+    an image; continuous: its limit of infinitely many steps, by ``calls`` looks, down to t = ``last`` where t = 0 has no
+    noise; flow: the probability flow's density of dequantised images, with ``probes`` random probes of its divergence and
+    ``draws`` of the dequantisation, by an adaptive solver to ``tolerance`` (cld: by ``calls`` network calls).
     """
 
     kind: Literal["chain", "continuous", "flow"] = "chain"
@@ -95,6 +103,10 @@ class Bound(Section):
 
     @model_validator(mode="after")
     def _covered(self) -> Bound:
-        if self.calls >= self.steps:
+        for name in sorted(frozenset[str]().union(*OF_BOUNDS.values()) - OF_BOUNDS[self.kind]):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                users = " and ".join(kind for kind, knobs in OF_BOUNDS.items() if name in knobs)
+                raise ValueError(f"{name} means nothing to {self.kind}, only to {users}")
+        if self.kind == "chain" and self.calls >= self.steps:
             raise ValueError(f"calls must be below the chain's {self.steps} steps")
         return self

@@ -18,6 +18,7 @@ from langevin.config.parts import (
     WEIGHTINGS,
     Task,
     bounding,
+    fixed,
     grid,
     sampling,
     schedule,
@@ -26,8 +27,9 @@ from langevin.config.parts import (
 from langevin.config.sampling import Bound, Sample
 from langevin.diffusion import grids, samplers, times
 from langevin.diffusion.processes import CriticallyDampedLangevin
-from langevin.diffusion.schedules import GeometricVE
-from langevin.methods.cld import CLD, VelocityScore, VelocityScoreModel
+from langevin.diffusion.schedules import GeometricVE, LinearVE
+from langevin.diffusion.velocity_score import VelocityScore, VelocityScoreModel
+from langevin.methods.cld import CLD
 from langevin.methods.cld import Bounding as FlowOfState
 from langevin.methods.cld import Sampling as StateSampling
 from langevin.methods.ddpm import ddpm
@@ -44,45 +46,58 @@ from langevin.networks.classifier import NoisyClassifier
 from langevin.networks.fourier import FourierFeatures
 from langevin.networks.monotone import MonotoneNetwork
 from langevin.networks.mp_unet import MPUNet, Uncertainty
+from langevin.networks.unet import UNet
 
 Builder = Callable[[Any, Sample, Bound, Task], nn.Module]
 
 
-def _parts(model: Any, sample: Sample, bound: Bound, task: Task) -> tuple[Any, Sampling, Bounding]:
+def _drawn(model: sections.Model, sample: Sample, bound: Bound, task: Task) -> tuple[Sampling, Bounding]:
     along = schedule(model)
-    return along, sampling(model, sample, along), bounding(model, bound, along, task)
+    return sampling(model, sample, along), bounding(model, bound, along, task)
 
 
 def _ddpm(model: sections.DDPM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
-    along, *parts = _parts(model, sample, bound, task)
+    along = fixed(model)
     return ddpm(
-        unet(model.network, task), BETAS[model.schedule.name](model.schedule.steps), task.image_shape, *parts,
-        parameterization=PREDICTIONS[model.prediction], weighting=WEIGHTINGS[model.weighting](along),
+        unet(model.network, task),
+        BETAS[model.schedule.name](model.schedule.steps),
+        task.image_shape,
+        *_drawn(model, sample, bound, task),
+        parameterization=PREDICTIONS[model.prediction],
+        weighting=WEIGHTINGS[model.weighting](along),
         dropped=model.condition_dropout,
-    )  # fmt: skip
+    )
 
 
 def _improved_ddpm(model: sections.ImprovedDDPM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
-    _, *parts = _parts(model, sample, bound, task)
     return improved_ddpm(
         unet(model.network, task, channels_out=2 * task.image_shape[0]),
-        BETAS[model.schedule.name](model.schedule.steps), task.image_shape, task.levels, *parts,
-        parameterization=PREDICTIONS[model.prediction], hybrid=model.objective == "hybrid",
-        loss_aware=model.times == "loss_aware", dropped=model.condition_dropout,
-    )  # fmt: skip
+        BETAS[model.schedule.name](model.schedule.steps),
+        task.image_shape,
+        task.levels,
+        *_drawn(model, sample, bound, task),
+        parameterization=PREDICTIONS[model.prediction],
+        hybrid=model.objective == "hybrid",
+        loss_aware=model.times == "loss_aware",
+        dropped=model.condition_dropout,
+    )
 
 
 def _guided(model: sections.Guided, sample: Sample, bound: Bound, task: Task) -> nn.Module:
-    along, *parts = _parts(model, sample, bound, task)
+    along = fixed(model)
     part = model.classifier
     classifier = NoisyClassifier(
         task.image_shape, part.channels, part.multipliers, part.blocks, part.attention, task.classes
     )
     return guided(
-        unet(model.network, task, conditional=False), classifier, BETAS[model.schedule.name](model.schedule.steps),
-        task.image_shape, *parts,
-        parameterization=PREDICTIONS[model.prediction], weighting=WEIGHTINGS[model.weighting](along),
-    )  # fmt: skip
+        unet(model.network, task, conditional=False),
+        classifier,
+        BETAS[model.schedule.name](model.schedule.steps),
+        task.image_shape,
+        *_drawn(model, sample, bound, task),
+        parameterization=PREDICTIONS[model.prediction],
+        weighting=WEIGHTINGS[model.weighting](along),
+    )
 
 
 def _ncsn(model: sections.NCSN | sections.NCSNv2, sample: Sample, bound: Bound, task: Task) -> nn.Module:
@@ -93,24 +108,38 @@ def _ncsn(model: sections.NCSN | sections.NCSNv2, sample: Sample, bound: Bound, 
     assert levels is not None  # NCSN's is a number
     if sample.sampler == "annealed_langevin":
         drawn = Sampling(
-            samplers.AnnealedLangevin(sample.corrector_steps, sample.step_lr or step_lr), grids.ladder(levels),
-            sample.guidance, sample.guidance_interval, THRESHOLDS[sample.threshold],
-        )  # fmt: skip
+            samplers.AnnealedLangevin(sample.corrector_steps, sample.step_lr or step_lr),
+            grids.ladder(levels),
+            sample.guidance,
+            sample.guidance_interval,
+            THRESHOLDS[sample.threshold],
+        )
     else:
         drawn = sampling(model, sample, along)
     return ncsn(
-        unet(model.network, task), along, levels, task.image_shape, drawn, bounding(model, bound, along, task),
-        blind=isinstance(model, sections.NCSNv2), dropped=model.condition_dropout,
-    )  # fmt: skip
+        unet(model.network, task),
+        along,
+        levels,
+        task.image_shape,
+        drawn,
+        bounding(model, bound, along, task),
+        blind=isinstance(model, sections.NCSNv2),
+        dropped=model.condition_dropout,
+    )
 
 
 def _score_sde(model: sections.ScoreSDE, sample: Sample, bound: Bound, task: Task) -> nn.Module:
-    along, *parts = _parts(model, sample, bound, task)
+    along = fixed(model)
     return score_sde(
-        unet(model.network, task), along, task.image_shape, *parts,
-        parameterization=PREDICTIONS[model.prediction], times=TIMES[model.times](along, model.t_min),
-        weighting=WEIGHTINGS[model.weighting](along), dropped=model.condition_dropout,
-    )  # fmt: skip
+        unet(model.network, task),
+        along,
+        task.image_shape,
+        *_drawn(model, sample, bound, task),
+        parameterization=PREDICTIONS[model.prediction],
+        times=TIMES[model.times](along, model.t_min),
+        weighting=WEIGHTINGS[model.weighting](along),
+        dropped=model.condition_dropout,
+    )
 
 
 def _cld(model: sections.CLD, sample: Sample, bound: Bound, task: Task) -> nn.Module:
@@ -119,46 +148,68 @@ def _cld(model: sections.CLD, sample: Sample, bound: Bound, task: Task) -> nn.Mo
     process = CriticallyDampedLangevin(model.beta, model.mass, model.gamma)
     flow = grids.quadratic(bound.calls // 4, model.t_min).flip(0)  # four calls a step
     return CLD(
-        VelocityScoreModel(network, process), VelocityScore(times.Stratified(model.t_min)), task.image_shape,
-        model.condition_dropout, StateSampling(SAMPLERS[sample.sampler](sample, None), grid(sample, None), sample.guidance),
+        VelocityScoreModel(network, process),
+        VelocityScore(times.Stratified(model.t_min)),
+        task.image_shape,
+        model.condition_dropout,
+        StateSampling(SAMPLERS[sample.sampler](sample, None), grid(sample, None), sample.guidance),
         FlowOfState(flow, task.levels, bound.probes),
-    )  # fmt: skip
+    )
 
 
 def _edm(model: sections.EDM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
-    along, *parts = _parts(model, sample, bound, task)
+    along = LinearVE(model.sigma_min, model.sigma_max)
     return edm(
-        unet(model.network, task), along, task.image_shape, *parts, sigma_data=model.sigma_data, mean=model.mean,
-        deviation=model.deviation, dropped=model.condition_dropout,
-    )  # fmt: skip
+        unet(model.network, task),
+        along,
+        task.image_shape,
+        *_drawn(model, sample, bound, task),
+        sigma_data=model.sigma_data,
+        mean=model.mean,
+        deviation=model.deviation,
+        dropped=model.condition_dropout,
+    )
 
 
 def _edm2(model: sections.EDM2, sample: Sample, bound: Bound, task: Task) -> nn.Module:
-    along, *parts = _parts(model, sample, bound, task)
+    along = LinearVE(model.sigma_min, model.sigma_max)
     part = model.network
     network = MPUNet(task.image_shape, part.channels, part.multipliers, part.blocks, part.attention, task.classes)
     return edm2(
-        network, Uncertainty(), along, task.image_shape, *parts, sigma_data=model.sigma_data, mean=model.mean,
-        deviation=model.deviation, dropped=model.condition_dropout,
-    )  # fmt: skip
+        network,
+        Uncertainty(),
+        along,
+        task.image_shape,
+        *_drawn(model, sample, bound, task),
+        sigma_data=model.sigma_data,
+        mean=model.mean,
+        deviation=model.deviation,
+        dropped=model.condition_dropout,
+    )
 
 
 def _vdm(model: sections.VDM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
-    _, *parts = _parts(model, sample, bound, task)
     channels = task.image_shape[0] * (1 + 2 * len(model.fourier))
     network = FourierFeatures(unet(model.network, task, channels_in=channels), model.fourier)
     return vdm(
-        network, MonotoneNetwork(), task.image_shape, *parts, gamma_min=model.gamma_min, gamma_max=model.gamma_max,
+        network,
+        MonotoneNetwork(),
+        task.image_shape,
+        *_drawn(model, sample, bound, task),
+        gamma_min=model.gamma_min,
+        gamma_max=model.gamma_max,
         dropped=model.condition_dropout,
-    )  # fmt: skip
+    )
 
 
 def _rectified(model: sections.RectifiedFlow, sample: Sample, bound: Bound, task: Task) -> nn.Module:
-    _, *parts = _parts(model, sample, bound, task)
     return rectified(
-        unet(model.network, task), task.image_shape, *parts, parameterization=PREDICTIONS[model.prediction],
+        unet(model.network, task),
+        task.image_shape,
+        *_drawn(model, sample, bound, task),
+        parameterization=PREDICTIONS[model.prediction],
         dropped=model.condition_dropout,
-    )  # fmt: skip
+    )
 
 
 METHODS: dict[str, Builder] = {
@@ -174,3 +225,4 @@ METHODS: dict[str, Builder] = {
     "vdm": _vdm,
     "rectified": _rectified,
 }
+NETWORKS = (UNet, MPUNet, NoisyClassifier)

@@ -46,7 +46,9 @@ def spread(steps: int, chain: int) -> Tensor:
     return torch.cat([nodes, torch.zeros(1, dtype=torch.float64)]) / chain
 
 
-def karras(steps: int, schedule: Schedule, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
+def karras(
+    steps: int, schedule: Schedule, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> Tensor:
     """The times of sigma / alpha = (a + i / (n - 1) (b - a))^rho, a = sigma_max^(1/rho), b = sigma_min^(1/rho), then 0.
 
     Karras et al. 2022, eq. 5. Noise beyond the schedule's ends is cut off there.

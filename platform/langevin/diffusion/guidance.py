@@ -188,4 +188,3 @@ def gradient(log_potential: LogPotential, x: Tensor, t: Tensor, cond: Any) -> Te
         total = log_potential(x, t.expand(len(x)), cond).sum()
         slope: Tensor = torch.autograd.grad(total, x)[0]
     return slope
-

@@ -63,10 +63,9 @@ def reverse_kl(
     to_data = s.t == 0
     # both are computed and one is chosen: the other is taken where its gradients are finite
     between = NoiseLevel(s.t, s.alpha, torch.where(to_data, t.sigma / 2, s.sigma))
-    near = NoiseLevel(t.t, torch.where(to_data, t.alpha, 1.0), torch.where(to_data, t.sigma, 1.0))
     guess = prediction._replace(x0=torch.where(_against(to_data, x0), prediction.x0, x0))
     kl = _step_kl(prediction, x0, x, between, t, variance)
-    return torch.where(to_data, -_log_likelihood(guess, x0, near, variance, levels), kl)
+    return torch.where(to_data, -_log_likelihood(guess, x0, t, variance, levels), kl)
 
 
 def discrete_bound(
@@ -99,11 +98,11 @@ def stratified_bound(
     """An unbiased estimate of ``discrete_bound`` by ``calls`` + 1 network calls a sample.
 
     The chain's terms are cut into ``calls`` strata of equal expected size and each sample looks at one term of every
-    stratum, drawn by its own noise and divided by its probability (importance sampling within strata). The size that is
-    expected of a term is that of white data, in closed form: so little is lost to the choice that nearly all of the
-    estimate's error is the noise's in x_t, which the terms of the whole sum have as well. The prior is exact.
+    stratum, drawn by its own noise and divided by its probability: importance sampling in strata. The size expected of a
+    term is that of white data, in closed form. The choice then matters so little that nearly all of the estimate's
+    error is the noise's in x_t, which the whole sum has too. The prior is exact.
 
-    How far off the estimate may be: take two or more of them from different seeds (``evaluation.nll``'s draws).
+    How far off the estimate may be is how two of them from different seeds differ: ``draws`` in evaluation/nll.py.
     """
     grid = grid.to(x0.device)
     expected = _white_terms(model.schedule, grid)
@@ -163,7 +162,7 @@ def _steadied(looks: Iterable[Look]) -> Tensor:
     total = before = torch.zeros((), dtype=torch.float64)
     for value, eps in looks:
         surplus = eps.double().square().flatten(1).mean(1) - 1
-        total, before = total.to(value) + value - before.to(value) * surplus, value
+        total, before = total + value - before * surplus, value
     return total
 
 

@@ -186,7 +186,9 @@ class Learned(nn.Module, Schedule):
 
     def _steered(self, values: Tensor) -> Tensor:
         if values.requires_grad:
-            values.register_hook(lambda slope: slope if self._twice_losses is None else slope * self._twice_losses)
+            values.register_hook(  # type: ignore[no-untyped-call]
+                lambda slope: slope if self._twice_losses is None else slope * self._twice_losses
+            )
         return values
 
 
@@ -211,7 +213,9 @@ def cosine_betas(steps: int, offset: float = 0.008, largest: float = 0.999) -> T
     return (1 - alpha_sq[1:] / alpha_sq[:-1]).clamp(max=largest)
 
 
-def sigmoid_betas(steps: int, start: float = -3.0, end: float = 3.0, tau: float = 1.0, largest: float = 0.999) -> Tensor:
+def sigmoid_betas(
+    steps: int, start: float = -3.0, end: float = 3.0, tau: float = 1.0, largest: float = 0.999
+) -> Tensor:
     """(T,) float64 of alpha^2 = a sigmoid of -(start + u (end - start)) / tau from 1 to 0. Jabri et al. 2022, algorithm 1."""
     u = torch.arange(steps + 1, dtype=torch.float64) / steps
     curve = torch.sigmoid(-(start + u * (end - start)) / tau)

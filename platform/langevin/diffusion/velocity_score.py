@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from langevin.diffusion.flow import Divergence, Field
 from langevin.diffusion.processes import CriticallyDampedLangevin, Process, Scores
 from langevin.diffusion.times import Times
 from langevin.protocols import Losses
@@ -15,7 +16,7 @@ from langevin.randomness import Noise
 
 
 class VelocityScoreModel(nn.Module):
-    """score_v = -eps / L_vv with eps = that of Gaussian data + F(state, t, cond): a mixed score. eq. 9 and section 3.2.
+    """score_v = -eps / L_vv with eps = that of Gaussian data + F(state, t, cond): a mixed score. Section 3.2.
 
     L is the Cholesky factor at known data. The Gaussian part is the exact score for x_0 ~ N(0, data_var), the best guess
     that is linear in (x, v), so that F has nothing to do for such data; the paper's own is a function of v alone, the
@@ -27,16 +28,20 @@ class VelocityScoreModel(nn.Module):
         super().__init__()
         self.network, self.process, self.data_var = network, process, data_var
 
+    @property
+    def start(self) -> tuple[float, float]:
+        """Sigma_0 of the Gaussian data."""
+        return self.data_var, self.process.hybrid[1]
+
     def eps(self, x: Tensor, t: Tensor, cond: Any = None) -> Tensor:
         """E[eps_v | state], (B, C, ...). x: (B, 2, C, ...); t: () or (B,) float64."""
         t = t.expand(len(x))
-        initial = (self.data_var, self.process.hybrid[1])
         given = self.process.cholesky(t, self.process.hybrid)[:, 1, 1]
-        marginal = self.process.cholesky(t, initial)
+        marginal = self.process.cholesky(t, self.start)
         slope = marginal[:, 1, 0] / marginal[:, 0, 0]  # E[v | x] = slope x
         gain = given / marginal[:, 1, 1] ** 2
         gaussian = _shaped(gain, x[:, 1]) * (x[:, 1] - _shaped(slope, x[:, 1]) * x[:, 0])
-        deviations = torch.diagonal(self.process.covariance(t, initial), dim1=-2, dim2=-1).sqrt()
+        deviations = torch.diagonal(self.process.covariance(t, self.start), dim1=-2, dim2=-1).sqrt()
         scaled = x / deviations.to(x).reshape(-1, 2, *(1,) * (x.ndim - 2))
         residual: Tensor = self.network(scaled.flatten(1, 2), t.to(x), cond)
         return gaussian + residual
@@ -67,7 +72,7 @@ class GuidedScore:
 
 @dataclass(frozen=True)
 class VelocityScore:
-    """E_t mean ||eps_v - eps_hat||^2 over diffused data: hybrid score matching, every time alike. eq. 8 and section 3.1.
+    """E_t mean ||eps_v - eps_hat||^2 over diffused data: hybrid score matching, every time alike. Section 3.1.
 
     In units of noise variance per dimension; the weight L_vv^2 on the error of the score, where maximum likelihood asks
     for Gamma beta.
@@ -81,6 +86,28 @@ class VelocityScore:
         eps = noise.normal("forward", torch.stack([x0, x0], 1))
         error = eps[:, 1] - model.eps(model.process.diffuse(x0, eps, t), t, cond)
         return Losses(total=error.square().flatten(1).mean(1), terms={"time": t})
+
+
+@dataclass(frozen=True)
+class VelocityDivergence:
+    """The divergence of a damped flow, whose positions have none of their own (dx/dt = beta v / M), by its velocities alone.
+
+    Half of the Exact passes; and Hutchinson's probes would else pay for p_x p_v beta (1/M - 1), which is nothing in the mean
+    and more than the whole log-likelihood in its deviation.
+    """
+
+    base: Divergence
+
+    def __call__(self, field: Field, x: Tensor) -> tuple[Tensor, Tensor]:
+        """field(x) and its divergence at x: (B, 2, ...) and (B,) float64."""
+        slopes = []
+
+        def driven(velocity: Tensor) -> Tensor:
+            slopes.append(field(torch.cat([x[:, :1], velocity], 1)))
+            return slopes[0][:, 1:]
+
+        _, trace = self.base(driven, x[:, 1:])
+        return slopes[0].detach(), trace
 
 
 def _shaped(values: Tensor, x: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from langevin.diffusion.likelihood import Hutchinson, dequantised_bound, log_prob_ode
 from langevin.diffusion.processes import normal_log_prob
 from langevin.diffusion.samplers import Sampler, walk
-from langevin.diffusion.velocity_score import GuidedScore, VelocityScore, VelocityScoreModel
+from langevin.diffusion.velocity_score import GuidedScore, VelocityDivergence, VelocityScore, VelocityScoreModel
 from langevin.methods.gaussian import dropping
 from langevin.protocols import Batch, Bound, Cond, Losses
 from langevin.randomness import Keys, Noise
@@ -31,9 +30,9 @@ class Sampling:
 class Bounding:
     """The flow along rising times (n + 1,) from some t > 0 to 1, four calls a step, for data on ``levels`` grey levels.
 
-    -log p(x) <= E_v[-log p(x, v) + log N(v; 0, gamma M)], whose last term is minus the velocity's entropy in the mean
-    and varies with the first. Dockhorn et al. 2022, appendix B.4. One velocity, one dequantisation, ``probes`` of the
-    divergence.
+    -log p(x) <= E_v[-log p(x, v) + log q(v | x)] for any q, here that of Gaussian data at the grid's first time.
+    Dockhorn et al. 2022 take the start's N(0, gamma M), which the velocity has left by then. One velocity, one
+    dequantisation and ``probes`` of the divergence an image.
     """
 
     grid: Tensor
@@ -41,20 +40,20 @@ class Bounding:
     probes: int = 1
 
     def __call__(self, model: VelocityScoreModel, x0: Tensor, cond: Cond, noise: Noise) -> Bound:
-        deviation = math.sqrt(model.process.hybrid[1])
+        lower = model.process.cholesky(self.grid[0], model.start)
+        slope, deviation = lower[1, 0] / lower[0, 0], lower[1, 1]
 
         def log_prob(x: Tensor, scope: Noise) -> Tensor:
-            velocity = deviation * scope.normal("velocity", x)
-            state, divergence = torch.stack([x, velocity], 1), Hutchinson(scope, self.probes)
-            joint = log_prob_ode(model, state, cond, divergence, grid=self.grid)
-            return joint - normal_log_prob(velocity, joint.new_tensor(deviation))
+            shock = deviation.to(x) * scope.normal("velocity", x)
+            state, divergence = torch.stack([x, slope.to(x) * x + shock], 1), Hutchinson(scope, self.probes)
+            joint = log_prob_ode(model, state, cond, VelocityDivergence(divergence), grid=self.grid)
+            return joint - normal_log_prob(shock, deviation.to(x.device))
 
         return dequantised_bound(log_prob, x0, noise, self.levels)
 
 
 class CLD(nn.Module):
-    """A score of the velocity, an objective, a sampler and a bound. image_shape: (C, H, W); dropped: share of classes left
-    out in training."""
+    """A velocity's score, an objective, a sampler and a bound. image_shape: (C, H, W); dropped: share of classes left out."""
 
     def __init__(
         self,

@@ -78,9 +78,9 @@ class GaussianDiffusion(nn.Module):
 
     def walk(self, keys: Keys, cond: Cond) -> Iterator[Tensor]:
         noise, grid = Noise(keys), self.sampling.grid
-        x = self.start(noise, torch.empty(len(keys), *self.image_shape, device=keys.ordinals.device))
+        start = self.start(noise, torch.empty(len(keys), *self.image_shape, device=keys.ordinals.device))
         model, sampler = self.drawn_by()
-        for x in walk(model, sampler, x, grid, cond, noise):
+        for x in walk(model, sampler, start, grid, cond, noise):
             yield x
         if float(model.schedule(grid[-1]).sigma) > 0:  # the grid ends above the data: what D makes of the last noise
             yield model(x, grid[-1], cond).x0

@@ -57,7 +57,6 @@ class GuidedDiffusion(GaussianDiffusion):
         return drawn.clamped(GradientGuided(self.denoiser, potential, drawn.scale)), drawn.sampler
 
 
-
 def guided(
     network: nn.Module,
     classifier: nn.Module,

@@ -10,7 +10,7 @@ from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.objectives import Denoising
 from langevin.diffusion.parameterizations import Blind
 from langevin.diffusion.parameterizations import Noise as NoisePrediction
-from langevin.diffusion.samplers.annealed_langevin import consistent_step_lr
+from langevin.diffusion.samplers.annealed_langevin import AnnealedLangevin, consistent_step_lr
 from langevin.diffusion.schedules import GeometricVE
 from langevin.diffusion.times import Ladder
 from langevin.diffusion.weightings import Simple
@@ -19,10 +19,13 @@ from langevin.randomness import Noise
 
 
 class ScoreNetwork(GaussianDiffusion):
-    """A score at a ladder of noise levels. Langevin dynamics start from uniform pixels, as in both papers."""
+    """A score at a ladder of noise levels. Langevin dynamics start from uniform pixels, as in both papers; other samplers
+    need x at the grid's first level."""
 
     def start(self, noise: Noise, like: Tensor) -> Tensor:
-        return 2 * noise.uniform("prior", like) - 1
+        if isinstance(self.sampling.sampler, AnnealedLangevin):
+            return 2 * noise.uniform("prior", like) - 1
+        return super().start(noise, like)
 
 
 def ncsn(
@@ -47,9 +50,7 @@ def ncsn(
     return ScoreNetwork(denoiser, objective, image_shape, dropped, sampling, bounding)
 
 
-def improved_techniques(
-    schedule: GeometricVE, dims: int, steps: int, levels: int | None = None
-) -> tuple[int, float]:
+def improved_techniques(schedule: GeometricVE, dims: int, steps: int, levels: int | None = None) -> tuple[int, float]:
     """(levels, step_lr): techniques 2 and 4 of Song & Ermon 2020, for ``steps`` of the dynamics a level.
 
     levels: where they are chosen already.

@@ -67,7 +67,7 @@ def evaluate(recipe: Recipe, path: Path) -> dict[str, Any]:
     write_json(outputs.evaluation, result)
     write_json(outputs.metrics, _metrics(ours, theirs))
     write_text(outputs.fid_curve, "images,fid\n" + "".join(f"{images},{value:.6f}\n" for images, value in curve))
-    _track(recipe, evaluator.manifest, path, ours, last, curve, samples)
+    _track(recipe, evaluator.manifest, path, ours, last, curve, samples, trained.get("ema_std"))
     return result
 
 
@@ -101,10 +101,12 @@ def _plain(figure: Figure) -> dict[str, Any]:
 
 def _track(
     recipe: Recipe, manifest: Manifest, path: Path, ours: Evaluation, last: Checkpoint,
-    curve: list[tuple[int, float]], samples: Tensor,
+    curve: list[tuple[int, float]], samples: Tensor, ema_std: float | None,
 ) -> None:  # fmt: skip
     training = Training.of(recipe, manifest, path.parent)
     prefix = _prefix(Path(training.folder), ours.spec.hash)
+    if ema_std is not None:  # other weights at the same images
+        prefix = f"{prefix}-ema-{ema_std:g}"
     with Tracker(training.tracking_uri, recipe.name, training.name, Path(training.folder)) as tracker:
         for images, value in curve:
             tracker.metrics(images, {f"{prefix}/fid_curve": value})

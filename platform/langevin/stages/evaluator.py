@@ -13,6 +13,7 @@ from langevin.cluster.session import cpus
 from langevin.config.load import restore
 from langevin.config.paths import within_home
 from langevin.config.recipe import Recipe
+from langevin.config.table import NETWORKS
 from langevin.data.manifest import Manifest
 from langevin.data.reader import read_split
 from langevin.evaluation.extractors import Extractor
@@ -22,6 +23,7 @@ from langevin.evaluation.nll import nll
 from langevin.evaluation.statistics import Moments
 from langevin.evaluation.suite import Evaluation, MetricSpec, draw, evaluate_samples
 from langevin.protocols import Batch, Samples
+from langevin.randomness import Keys
 from langevin.stages.extractor import as_bytes, extractor_of, real_images
 from langevin.stages.progress import Stage
 from langevin.training.checkpoint import Checkpoint
@@ -80,12 +82,30 @@ class Evaluator:
         figures = evaluate_samples(samples, labels, self.test, self.train, self.extractor, self.judge, section.seed)
         likelihood = nll(model, _batches(self.test_batch, section.batch), section.seed, dims, threads=cpus())
         classes = {self.manifest.classes[int(k)]: v for k, v in self.judge.by_class(samples, labels).items()}
-        return Evaluation(self.spec, figures | likelihood.figures(), classes, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return Evaluation(self.spec, figures | likelihood.figures(), classes, seconds, network_calls(model))
 
     def fid(self, samples: Tensor) -> float:
         """FID of samples (N, C, H, W) uint8 against the test images."""
         features = self.extractor.features(samples).features
         return fid(Moments.of(features), Moments.of(self.extractor.features(self.test.images).features))
+
+
+def network_calls(model: Any) -> int:
+    """How often one sample goes through a network, a guiding one's calls included: counted while one is drawn."""
+    calls = 0
+
+    def count(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, NETWORKS)]
+    try:
+        model.sample(Keys.range(0, 0, 1), torch.zeros(1, dtype=torch.int64))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
 
 
 def _spread(labels: Tensor, count: int) -> Tensor:

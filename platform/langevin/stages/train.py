@@ -20,7 +20,7 @@ from langevin.tracking.spool import Spool
 from langevin.training import checkpoint as checkpoints
 from langevin.training.checkpoint import Checkpoint
 
-CURVES = ("train/loss", "validation/loss")
+CURVES = {"loss": "train/loss", "validation_loss": "validation/loss", "images_per_second": "train/images_per_second"}
 
 
 def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict[str, Any]:
@@ -77,15 +77,15 @@ def _show(stage: Stage, at: dict[str, Any]) -> None:
 def _write_history(path: Path, training: Training, recipe: Recipe) -> None:
     """The curves as a table for `dvc plots`, from the run's own journal: MLflow may be away and get them later."""
     points = _recorded(Spool(Path(training.folder) / "spool", {"experiment": recipe.name, "name": training.name}))
-    rows = ["images,loss,validation_loss"]
+    rows = [",".join(["images", *CURVES])]
     for images in sorted(set().union(*points.values())):
-        rows.append(",".join([str(images), *(_cell(points[key].get(images)) for key in CURVES)]))
+        rows.append(",".join([str(images), *(_cell(points[key].get(images)) for key in CURVES.values())]))
     write_text(path, "\n".join(rows) + "\n")
 
 
 def _recorded(spool: Spool) -> dict[str, dict[int, float]]:
     """The curves' points, by images. A step that was reported again after a kill keeps its first value, as in MLflow."""
-    points: dict[str, dict[int, float]] = {key: {} for key in CURVES}
+    points: dict[str, dict[int, float]] = {key: {} for key in CURVES.values()}
     offset = 0
     while entries := spool.read(offset):
         offset = entries[-1].end

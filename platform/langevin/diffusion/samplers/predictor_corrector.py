@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from langevin.diffusion.denoiser import Denoises
@@ -40,4 +41,5 @@ class PredictorCorrector:
 
 def _norm(x: Tensor) -> Tensor:
     """Each sample's Euclidean norm, (B, 1, ..., 1)."""
-    return x.flatten(1).norm(dim=1).reshape((-1,) + (1,) * (x.ndim - 1))
+    norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return norms.reshape((-1,) + (1,) * (x.ndim - 1))
