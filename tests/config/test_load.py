@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from langevin.config.load import build, description, load_recipe, restore
-from langevin.config.recipe import Bound, Sample
+from langevin.config.sampling import Bound, Sample
 from langevin.data.manifest import Manifest
 from langevin.diffusion import parameterizations, weightings
 from langevin.diffusion.samplers import DDIM, Ancestral
 from langevin.errors import CheckpointError
-from langevin.methods.ddpm import DDPM
+from langevin.methods.gaussian import GaussianDiffusion
 from langevin.protocols import Bounded, Samples, Trainable
 from langevin.randomness import Keys
 from langevin.training import checkpoint as checkpoints
@@ -32,11 +32,11 @@ SMALL = {"model.network.channels": 8, "sample.steps": 3}
 
 
 @pytest.fixture
-def saved(written: Written, manifest: Manifest, tmp_path: Path) -> tuple[DDPM, Checkpoint]:
+def saved(written: Written, manifest: Manifest, tmp_path: Path) -> tuple[GaussianDiffusion, Checkpoint]:
     """A model whose every weight is random, and its checkpoint."""
     recipe = load_recipe(written(SMALL))
     model = build(recipe, manifest)
-    assert isinstance(model, DDPM)
+    assert isinstance(model, GaussianDiffusion)
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -73,8 +73,8 @@ def test_a_recipe_becomes_its_parts(written: Written, manifest: Manifest) -> Non
     assert ddim.sampling.sampler == DDIM(0.4)
 
 
-@pytest.mark.parametrize("prediction", ["noise", "data", "velocity"])
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "scaled_linear"])
+@pytest.mark.parametrize("prediction", ["noise", "data", "velocity", "score", "flow"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "scaled_linear", "sigmoid"])
 def test_every_combination_is_a_method(written: Written, manifest: Manifest, prediction: str, schedule: str) -> None:
     """It trains, samples and bounds, with finite numbers, before its first step."""
     model = build(
@@ -86,14 +86,14 @@ def test_every_combination_is_a_method(written: Written, manifest: Manifest, pre
     assert bool(torch.isfinite(model.sample(KEYS, LABELS)).all())
 
 
-def test_a_checkpoint_becomes_its_model_again(saved: tuple[DDPM, Checkpoint]) -> None:
+def test_a_checkpoint_becomes_its_model_again(saved: tuple[GaussianDiffusion, Checkpoint]) -> None:
     model, checkpoint = saved
     again = restore(checkpoint)
     assert not again.training
     assert torch.equal(again.sample(KEYS, LABELS), model.sample(KEYS, LABELS))
 
 
-def test_sampling_may_be_chosen_anew(saved: tuple[DDPM, Checkpoint]) -> None:
+def test_sampling_may_be_chosen_anew(saved: tuple[GaussianDiffusion, Checkpoint]) -> None:
     model, checkpoint = saved
     sample = Sample(sampler="ancestral", steps=4, guidance=2.0)
     again = restore(checkpoint, sample)
@@ -101,26 +101,28 @@ def test_sampling_may_be_chosen_anew(saved: tuple[DDPM, Checkpoint]) -> None:
     assert not torch.equal(again.sample(KEYS, LABELS), model.sample(KEYS, LABELS))
 
 
-def test_a_bound_may_be_chosen_anew(saved: tuple[DDPM, Checkpoint]) -> None:
+def test_a_bound_may_be_chosen_anew(saved: tuple[GaussianDiffusion, Checkpoint]) -> None:
     """An evaluation's spec holds the recipe's bound: it must be the one that is taken, not the checkpoint's."""
     again = restore(saved[1], bound=Bound(steps=30, calls=7, last=0.1))
     assert (len(again.bounding.grid), again.bounding.calls) == (31, 7)
 
 
-def test_a_sampling_that_the_chain_cannot_do_is_named(saved: tuple[DDPM, Checkpoint]) -> None:
+def test_a_sampling_that_the_chain_cannot_do_is_named(saved: tuple[GaussianDiffusion, Checkpoint]) -> None:
     with pytest.raises(CheckpointError) as caught:
         restore(saved[1], Sample(steps=1001))
     assert (caught.value.field, caught.value.value) == ("sample.steps", 1001)
 
 
-def test_a_checkpoint_says_what_it_is_in_plain_json(saved: tuple[DDPM, Checkpoint], manifest: Manifest) -> None:
+def test_a_checkpoint_says_what_it_is_in_plain_json(
+    saved: tuple[GaussianDiffusion, Checkpoint], manifest: Manifest
+) -> None:
     _, checkpoint = saved
     assert json.loads(json.dumps(checkpoint.model)) == checkpoint.model
     assert checkpoint.model["data"]["digest"] == manifest.digest
     assert checkpoint.model["recipe"] == "ddpm-digits"
 
 
-def test_a_checkpoint_that_says_another_architecture_is_refused(saved: tuple[DDPM, Checkpoint]) -> None:
+def test_a_checkpoint_that_says_another_architecture_is_refused(saved: tuple[GaussianDiffusion, Checkpoint]) -> None:
     """Its manifest was changed, its weights were not."""
     _, checkpoint = saved
     manifest = json.loads((checkpoint.folder / MANIFEST).read_text())
@@ -137,7 +139,7 @@ def test_a_checkpoint_that_says_another_architecture_is_refused(saved: tuple[DDP
      ("data", None), ("data", {}), ("data", {"shape": [1, 8, 8], "classes": []})],
 )  # fmt: skip
 def test_a_checkpoint_that_does_not_say_what_it_is_is_refused(
-    saved: tuple[DDPM, Checkpoint], part: str, said: object
+    saved: tuple[GaussianDiffusion, Checkpoint], part: str, said: object
 ) -> None:
     _, checkpoint = saved
     with pytest.raises(CheckpointError, match="does not say what its model is") as caught:

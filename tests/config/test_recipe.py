@@ -69,7 +69,7 @@ def test_an_unknown_field_names_the_nearest(written: Written, field: str, near: 
 def test_a_field_like_no_other_lists_those_there_are(written: Written) -> None:
     error = mistake(written({"bound.zzz": 1}))
     assert error.field == "bound.zzz"
-    assert error.mend == "the fields here are steps, calls, last"
+    assert error.mend == "the fields here are kind, steps, calls, last, probes, draws, tolerance"
 
 
 @pytest.mark.parametrize(

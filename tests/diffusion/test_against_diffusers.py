@@ -136,8 +136,8 @@ SPACINGS = {"leading": grids.strided, "trailing": grids.trailing, "linspace": gr
 def test_ancestral_sampling_is_ddpms(
     predicts: str, chain: str, variance: str, clipped: bool, numbers: Callable[[str, Tensor], None]
 ) -> None:
-    """DDPMScheduler over a whole chain of 60 steps, with and without clip_sample."""
-    steps = 60
+    """DDPMScheduler over a whole chain of 30 steps, with and without clip_sample."""
+    steps = 30
     theirs = chained("DDPMScheduler", chain, predicts, steps, variance_type=variance, clip_sample=clipped)
     network = Random(2 if variance == "learned_range" else 1)
     model, grid = ours(chain, predicts, network, steps), grids.trailing(steps, steps)
@@ -195,8 +195,8 @@ def test_ddim_is_ddims(predicts: str, chain: str, eta: float, clipped: bool) -> 
     """DDIMScheduler on the leading grid. Where D is clipped its noise must follow, which is use_clipped_model_output:
     by default diffusers joins a clipped D and the noise of another D."""
     theirs = chained("DDIMScheduler", chain, predicts, clip_sample=clipped)
-    theirs.set_timesteps(40)
-    network, grid = Random(), grids.strided(40, 1000)
+    theirs.set_timesteps(20)
+    network, grid = Random(), grids.strided(20, 1000)
     torch.testing.assert_close(grid, times(theirs, 1000))
     expected = [START]
     for number, i in enumerate(theirs.timesteps):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from langevin.diffusion.bound_objectives import ContinuousBound
 from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.objectives import ContinuousBound
 from langevin.diffusion.parameterizations import Noise as PredictsNoise
 from langevin.diffusion.parameterizations import Parameterization, ToldLogSNR
 from langevin.diffusion.schedules import Learned, LinearVP

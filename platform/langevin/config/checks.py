@@ -29,6 +29,7 @@ ENDING_AT_LAST = ("uniform", "quadratic", "uniform_log_snr")
 NETWORKS = ("network", "classifier")
 ENDS = (("sigma_min", "sigma_max"), ("gamma_min", "gamma_max"), ("beta_min", "beta_max"))
 LENGTHS = ("steps", "sigma_max", "beta_max", "gamma_max", "beta")  # what decides how much noise there is at t = 1
+FAINTEST = 1e-3  # alpha / sigma up to which a network's error of a hundredth is ten times the image
 NOISE_ALONE = 2.0  # sigma / alpha from which on an image that starts as pure noise is not too far from x_t
 
 
@@ -61,7 +62,10 @@ def _check_model(model: sections.Model, along: Schedule | None, path: Path | Non
             if hasattr(section, low) and getattr(section, low) >= getattr(section, high):
                 _refuse(path, f"{prefix}.{low}", getattr(section, low), f"is not below {high} = {getattr(section, high)}",
                         "lower it")  # fmt: skip
-    if isinstance(model, sections.Guided) and "condition_dropout" in model.model_fields_set:
+    if (
+        isinstance(model, sections.Guided)
+        and model.condition_dropout != sections.Guided(method="guided").condition_dropout
+    ):
         _refuse(path, "model.condition_dropout", model.condition_dropout, "guided has a denoiser that sees no class at all",
                 "remove it")  # fmt: skip
     if (
@@ -190,6 +194,11 @@ def _check_ends(
     if float(first.sigma) < NOISE_ALONE * float(first.alpha) and not (_is_ladder(model) and float(times[0]) == 1):
         _refuse(path, "sample.grid", sample.grid, f"starts at t = {float(times[0]):g}, where the image is still visible, "
                 "and samples start from noise alone", "raise sample.steps, or take another grid")  # fmt: skip
+    prediction = getattr(model, "prediction", "data")
+    faint = float(first.alpha) < FAINTEST * float(first.sigma)
+    if sample.threshold == "none" and faint and needs_signal(PREDICTIONS[prediction]):
+        _refuse(path, "sample.threshold", "none", f"of the image {float(first.alpha):.1g} is left at first, and prediction = "
+                f"{prediction} divides its error by that", "take static, or the prediction velocity")  # fmt: skip
     if float(last.sigma) > float(last.alpha):
         _refuse(path, "sample.last", sample.last, "the noise still outweighs the image where the grid ends", "lower it")
     if (

@@ -216,7 +216,7 @@ def cosine_betas(steps: int, offset: float = 0.008, largest: float = 0.999) -> T
 def sigmoid_betas(
     steps: int, start: float = -3.0, end: float = 3.0, tau: float = 1.0, largest: float = 0.999
 ) -> Tensor:
-    """(T,) float64 of alpha^2 = a sigmoid of -(start + u (end - start)) / tau from 1 to 0. Jabri et al. 2022, algorithm 1."""
+    """(T,) float64 of alpha^2 = a sigmoid of -(start + u (end - start)) / tau from 1 to 0. Jabri et al. 2022."""
     u = torch.arange(steps + 1, dtype=torch.float64) / steps
     curve = torch.sigmoid(-(start + u * (end - start)) / tau)
     alpha_sq = (curve - curve[-1]) / (curve[0] - curve[-1])

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from langevin.diffusion import grids
+from langevin.diffusion.bound_objectives import HybridBound, VariationalBound
 from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.objectives import HybridBound, VariationalBound
 from langevin.diffusion.parameterizations import Noise, Parameterization
 from langevin.diffusion.schedules import Tabulated
 from langevin.diffusion.times import Discrete, LossAware, Stratified

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from langevin.diffusion.bound_objectives import ContinuousBound
 from langevin.diffusion.denoiser import Denoiser
-from langevin.diffusion.objectives import ContinuousBound
 from langevin.diffusion.parameterizations import Noise, ToldLogSNR
 from langevin.diffusion.schedules import Learned
 from langevin.diffusion.times import Stratified
