@@ -51,6 +51,38 @@ def test_a_field_that_cannot_be_used(
     assert sorted(tmp_path.iterdir()) == [recipe]
 
 
+@pytest.mark.parametrize(
+    ("method", "sections", "named"),
+    [
+        ("rectified", {"model": {"prediction": "noise"}}, ["model.prediction = 'noise'", "no signal", "take flow"]),
+        (
+            "score_sde",
+            {"model": {"times": "loss_aware"}},
+            ["model.times = 'loss_aware'", "continuous", "improved_ddpm"],
+        ),
+        ("score_sde", {"model": {"schedule": {"name": "vp", "beta_mn": 1}}}, ["did you mean model.schedule.beta_min?"]),
+        ("cld", {"sample": {"last": 1e-3}}, ["sample.sampler = 'ddim'", "needs a denoiser", "take sscs"]),
+        ("cld", {"sample": {"sampler": "sscs", "last": 1e-3}, "bound": {}}, ["bound.kind = 'chain'", "take flow"]),
+        ("vdm", {"sample": {"grid": "karras"}}, ["sample.grid = 'karras'", "fixed before training", "take uniform"]),
+        ("edm", {"sample": {"grid": "karras"}}, ["bound.last = 0.02", "outweighs", "give 0.00048"]),
+        ("ddpm", {"sample": {"churn": 1.0}}, ["sample", "churn means nothing to ddim, only to heun"]),
+        ("magic", {}, ["model.method = 'magic'", "choose from ddpm, improved_ddpm, guided, ncsn"]),
+    ],
+)
+def test_parts_that_do_not_fit_together(
+    call: Call, empty: Path, method: str, sections: dict[str, Any], named: list[str]
+) -> None:
+    """Said when the recipe is read, before there is any data."""
+    changes = {"model": {"method": method}, "sample": {}, "bound": {}}
+    for section, fields in sections.items():
+        changes[section] |= fields
+    recipe = write_recipe(empty / "r.yaml", **changes)
+    found = call("train", recipe)
+    assert found.code == 2
+    assert found.line.startswith(f"langevin: {recipe}: ")
+    assert [part for part in named if part not in found.line] == []
+
+
 def test_too_few_steps_for_the_schedule(call: Call, empty: Path) -> None:
     recipe = write_recipe(empty / "r.yaml", model__schedule={"name": "linear", "steps": 10})
     found = call("train", recipe)

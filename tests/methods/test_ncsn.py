@@ -87,9 +87,9 @@ def test_technique_4_gives_the_papers_step() -> None:
 
 
 def test_ncsnv2_walks_with_the_techniques_values_unless_told_others() -> None:
-    method = made("ncsnv2", {"levels": None}, steps=19)
+    method = made("ncsnv2", {"levels": None}, steps=22)
     levels, step_lr = improved_techniques(GeometricVE(0.02, 12.0), 64, 2)
-    assert levels == 19
+    assert levels == 22
     assert len(method.sampling.grid) == levels + 1
     assert method.sampling.sampler == AnnealedLangevin(2, step_lr)
     assert method.objective.times.levels == levels
