@@ -24,7 +24,7 @@ from .conftest import Call
     [
         ("train__lr_rate", 1e-3, ["train.lr_rate", "is not a field", "did you mean train.lr?"]),
         ("trains", {}, ["trains", "is not a field", "did you mean train?"]),
-        ("sample__nonsense_of_mine", 1, ["sample.nonsense_of_mine", "the fields here are sampler, steps"]),
+        ("sample__zzz", 1, ["sample.zzz", "the fields here are sampler, steps"]),
         ("train__images", "many", ["train.images = 'many'", "integer", "correct it"]),
         ("train__images", 0.5, ["train.images = 0.5", "integer", "correct it"]),
         ("seed", True, ["seed = True", "integer", "correct it"]),

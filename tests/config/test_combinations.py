@@ -86,8 +86,14 @@ REFUSED: list[tuple[str, dict[str, Any], str, Any, str]] = [
     ("edm", {"sample": {"sampler": "heun"}}, "sample.grid", "uniform", "take karras"),
     ("edm2", {"sample": {"sampler": "ddim", "grid": "quadratic"}}, "sample.grid", "quadratic", "take karras"),
     *(
-        (method, {"sample": {"sampler": sampler}}, "sample.last", 0.0, "give 1e-3")
-        for sampler in ("euler_maruyama", "probability_flow") for method in ("ddpm", "score_sde")
+        case
+        for name in ("euler_maruyama", "probability_flow")
+        for case in (
+            ("ddpm", {"sample": {"sampler": name}}, "sample.grid", "trailing", "take uniform, and give sample.last"),
+            ("score_sde", {"sample": {"sampler": name}}, "sample.last", 0.0, "give 1e-3"),
+            ("score_sde", {"sample": {"sampler": name, "grid": "uniform_log_snr", "last": 1e-3}}, "sample.grid",
+             "uniform_log_snr", "take uniform"),
+        )
     ),
     ("ddpm", {"sample.threshold": "none"}, "sample.threshold", "none", "the prediction velocity"),
     # guidance

@@ -150,9 +150,10 @@ def _check_guidance(model: sections.Model, sample: Sample, path: Path | None) ->
 def _check_grid(model: sections.Model, sample: Sample, along: Schedule | None, path: Path | None) -> Tensor:
     """The grid's times."""
     name, langevin = grid_name(sample, along), sample.sampler == "annealed_langevin"
-    if langevin != (name == "ladder"):
-        _refuse(path, "sample.grid", name, "is the grid of annealed_langevin and of no other sampler",
-                "take ladder" if langevin else "remove it")  # fmt: skip
+    if langevin and name != "ladder":
+        _refuse(path, "sample.grid", name, "is not where annealed_langevin goes, down its ladder", "take ladder")
+    if name == "ladder" and not langevin:
+        _refuse(path, "sample.grid", name, "is the grid of annealed_langevin and of no other sampler", "remove it")
     if langevin and isinstance(model, sections.NCSN | sections.NCSNv2) and model.levels:
         _check_rungs(sample.steps, model.levels, path)
     if sample.last > 0 and name not in ENDING_AT_LAST:
@@ -188,9 +189,12 @@ def _check_ends(
         return
     first, last = along(times[0]), along(times[-1])
     if name in SHORT_OF_DATA and float(last.sigma) == 0:
-        ends = grid_name(sample, along) in ENDING_AT_LAST
-        _refuse(path, "sample.last", sample.last, f"{name} must end short of the data, where there is no score",
-                "give 1e-3, say" if ends else "give 1e-3, say, and the grid uniform")  # fmt: skip
+        problem = f"{name} must end short of the data, where there is no score"
+        if grid_name(sample, along) not in ("uniform", "quadratic"):
+            _refuse(
+                path, "sample.grid", grid_name(sample, along), problem, "take uniform, and give sample.last, 1e-3 say"
+            )
+        _refuse(path, "sample.last", sample.last, problem, "give 1e-3, say")
     if float(first.sigma) < NOISE_ALONE * float(first.alpha) and not (_is_ladder(model) and float(times[0]) == 1):
         _refuse(path, "sample.grid", sample.grid, f"starts at t = {float(times[0]):g}, where the image is still visible, "
                 "and samples start from noise alone", "raise sample.steps, or take another grid")  # fmt: skip

@@ -167,6 +167,8 @@ def grid_name(sample: Sample, along: Schedule | None) -> str:
     """The grid that is meant where the recipe names none."""
     if sample.sampler == "annealed_langevin":
         return sample.grid or "ladder"
+    if isinstance(along, LinearVE):
+        return sample.grid or "karras"
     return sample.grid or ("trailing" if isinstance(along, Tabulated) else "uniform")
 
 

@@ -142,12 +142,14 @@ class Interval:
 class ClassPotential:
     """log p(y | x_t) of a noise-aware classifier. network(x, noise) -> (B, classes) logits, noise: (B,) the time.
 
-    Dhariwal & Nichol 2021, section 4. cond: (B,) int64 labels; -1, no class, has a flat potential.
+    Dhariwal & Nichol 2021, section 4. cond: (B,) int64 labels; -1 and None, no class, have a flat potential.
     """
 
     network: nn.Module
 
     def __call__(self, x: Tensor, t: Tensor, cond: Any) -> Tensor:
+        if cond is None:
+            return 0 * x.flatten(1).sum(1)
         log_shares = torch.log_softmax(self.network(x, t.to(x)), dim=1)
         log_shares = torch.cat([log_shares, torch.zeros_like(log_shares[:, :1])], dim=1)  # the last one is "no class"
         return log_shares.gather(1, cond[:, None] % log_shares.shape[1])[:, 0]

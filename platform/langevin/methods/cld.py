@@ -13,6 +13,7 @@ from langevin.diffusion.processes import normal_log_prob
 from langevin.diffusion.samplers import Sampler, walk
 from langevin.diffusion.velocity_score import GuidedScore, VelocityDivergence, VelocityScore, VelocityScoreModel
 from langevin.methods.gaussian import dropping
+from langevin.networks.blocks import InBlocks
 from langevin.protocols import Batch, Bound, Cond, Losses
 from langevin.randomness import Keys, Noise
 
@@ -75,7 +76,8 @@ class CLD(nn.Module):
     def walk(self, keys: Keys, cond: Cond) -> Iterator[Tensor]:
         """The positions, and last the data that are expected of the last state."""
         noise, process, grid = Noise(keys), self.model.process, self.sampling.grid
-        model = GuidedScore(self.model, self.sampling.scale)
+        blocked = VelocityScoreModel(InBlocks(self.model.network), process, self.model.data_var)
+        model = GuidedScore(blocked, self.sampling.scale)
         start = process.prior(noise, torch.empty(len(keys), *self.image_shape, device=keys.ordinals.device))
         for x in walk(model, self.sampling.sampler, start, grid, cond, noise):
             yield x[:, 0]

@@ -13,6 +13,7 @@ from langevin.diffusion.denoiser import Clamped, Denoiser, Denoises
 from langevin.diffusion.guidance import ClassifierFree, Interval
 from langevin.diffusion.processes import prior_deviation
 from langevin.diffusion.samplers import Sampler, walk
+from langevin.networks.blocks import InBlocks
 from langevin.protocols import Batch, Bound, Cond, Losses
 from langevin.randomness import Keys, Noise
 
@@ -69,7 +70,7 @@ class GaussianDiffusion(nn.Module):
 
     def drawn_by(self) -> tuple[Denoises, Sampler]:
         """The denoiser, guided and kept in range, and the sampler that meets it."""
-        return self.sampling.guided(self.denoiser), self.sampling.sampler
+        return self.sampling.guided(in_blocks(self.denoiser)), self.sampling.sampler
 
     def start(self, noise: Noise, like: Tensor) -> Tensor:
         """x at the grid's first time. like: (B, C, H, W)."""
@@ -94,6 +95,11 @@ class GaussianDiffusion(nn.Module):
     @torch.no_grad()
     def bound(self, batch: Batch, keys: Keys) -> Bound:
         return self.bounding(self.denoiser, batch.images, batch.labels, Noise(keys))
+
+
+def in_blocks(denoiser: Denoiser) -> Denoiser:
+    """The same denoiser, whose bits do not depend on the batch."""
+    return Denoiser(InBlocks(denoiser.network), denoiser.schedule, denoiser.parameterization)
 
 
 def dropping(labels: Tensor | None, share: float, noise: Noise) -> Tensor | None:

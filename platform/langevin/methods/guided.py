@@ -14,7 +14,8 @@ from langevin.diffusion.samplers import Ancestral, GuidedAncestral, Sampler
 from langevin.diffusion.schedules import Tabulated
 from langevin.diffusion.times import Discrete, Stratified
 from langevin.diffusion.weightings import Simple, Weighting
-from langevin.methods.gaussian import Bounding, GaussianDiffusion, Objective, Sampling
+from langevin.methods.gaussian import Bounding, GaussianDiffusion, Objective, Sampling, in_blocks
+from langevin.networks.blocks import InBlocks
 from langevin.protocols import Batch, Losses
 from langevin.randomness import Keys, Noise
 
@@ -51,10 +52,11 @@ class GuidedDiffusion(GaussianDiffusion):
 
     def drawn_by(self) -> tuple[Denoises, Sampler]:
         """Their algorithm 1 where steps are ancestral, algorithm 2, which moves the score, where they are not."""
-        drawn, potential = self.sampling, ClassPotential(self.parts["classifier"])
+        drawn, potential = self.sampling, ClassPotential(InBlocks(self.parts["classifier"]))
+        denoiser = in_blocks(self.denoiser)
         if isinstance(drawn.sampler, Ancestral):
-            return drawn.clamped(self.denoiser), GuidedAncestral(potential, drawn.scale, drawn.sampler.variance)
-        return drawn.clamped(GradientGuided(self.denoiser, potential, drawn.scale)), drawn.sampler
+            return drawn.clamped(denoiser), GuidedAncestral(potential, drawn.scale, drawn.sampler.variance)
+        return drawn.clamped(GradientGuided(denoiser, potential, drawn.scale)), drawn.sampler
 
 
 def guided(

@@ -28,6 +28,7 @@ from langevin.stages.extractor import as_bytes, extractor_of, real_images
 from langevin.stages.progress import Stage
 from langevin.training.checkpoint import Checkpoint
 
+NLL_DRAWS = 2  # of the bound's noise: one more than its value needs, so that it knows its own error
 QUANTISATION = "levels floor((x + 1) / 2 (L - 1) + 1/2) clipped, stored as bytes round(level 255 / (L - 1))"
 
 
@@ -61,7 +62,7 @@ class Evaluator:
             generated_n=recipe.evaluate.images,
             seed=recipe.evaluate.seed,
             quantisation=QUANTISATION,
-            sampling=recipe.sample.plain() | {"bound": recipe.bound.plain()},
+            sampling=recipe.sample.plain() | {"bound": recipe.bound.plain(), "nll_draws": NLL_DRAWS},
         )
 
     def model(self, checkpoint: Checkpoint) -> Any:
@@ -80,7 +81,8 @@ class Evaluator:
         started, section = time.perf_counter(), self.recipe.evaluate
         labels, dims = self.labels[: len(samples)], self.test_batch.images[0].numel()
         figures = evaluate_samples(samples, labels, self.test, self.train, self.extractor, self.judge, section.seed)
-        likelihood = nll(model, _batches(self.test_batch, section.batch), section.seed, dims, threads=cpus())
+        batches = _batches(self.test_batch, section.batch)
+        likelihood = nll(model, batches, section.seed, dims, threads=cpus(), draws=NLL_DRAWS)
         classes = {self.manifest.classes[int(k)]: v for k, v in self.judge.by_class(samples, labels).items()}
         seconds = time.perf_counter() - started
         return Evaluation(self.spec, figures | likelihood.figures(), classes, seconds, network_calls(model))

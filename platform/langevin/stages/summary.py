@@ -26,6 +26,7 @@ NAMES = {
     "nll_prior": "  prior",
     "nll_diffusion": "  diffusion",
     "nll_reconstruction": "  reconstruction",
+    "nll_estimate": "  of these very images",
 }
 
 
