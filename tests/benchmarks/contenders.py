@@ -12,7 +12,7 @@ import torch
 from peer import TUTORIAL_RATE, Peer, Tutorial, schedule, unet
 
 from langevin.cluster.worker import begun, plan_of
-from langevin.config import table
+from langevin.config import parts
 from langevin.config.paths import within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
@@ -20,7 +20,7 @@ from langevin.data.reader import Reader, read_split
 from langevin.diffusion import grids
 from langevin.diffusion.variance import Lower
 from langevin.evaluation.intervals import Figure
-from langevin.methods.ddpm import Bounding
+from langevin.methods.bounding import Chain
 from langevin.stages.evaluator import Evaluator
 from langevin.stages.progress import Stage, say
 from langevin.training.loop import fit
@@ -136,12 +136,12 @@ def _tutorial(recipe: Recipe, images: int, rate: float) -> Tutorial:
     return Tutorial(network, read_split(root, "train"), recipe.train.batch, -(-images // recipe.train.batch), rate)
 
 
-def _bounding(recipe: Recipe) -> Bounding:
+def _bounding(recipe: Recipe) -> Chain:
     """The recipe's bound for the peer: on its own schedule, down to the log-SNR at which our chain ends."""
     section, levels = recipe.bound, Manifest.load(within_home(recipe.data.root)).levels
-    last = table.schedule(recipe.model.schedule)(torch.tensor(section.last, dtype=torch.float64)).log_snr
+    last = parts.fixed(recipe.model)(torch.tensor(section.last, dtype=torch.float64)).log_snr
     chain = grids.uniform_log_snr(section.steps, schedule(), float(schedule().time(last)))
-    return Bounding(chain, Lower(), levels, section.calls)
+    return Chain(chain, Lower(), levels, section.calls)
 
 
 def _measured(train: Callable[[int], int], images: int) -> Training:

@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
-from langevin.diffusion.denoiser import Clamped, Denoiser
-from langevin.diffusion.likelihood import stratified_bound
+from langevin.diffusion.denoiser import Denoiser
 from langevin.diffusion.parameterizations import Noise as PredictsNoise
 from langevin.diffusion.schedules import Tabulated
 from langevin.evaluation.compatibility import declare_missing_operators
-from langevin.methods.ddpm import Bounding
+from langevin.methods.bounding import Chain
 from langevin.protocols import Batch, Bound, Cond
 from langevin.randomness import Keys, Noise
 
@@ -114,7 +113,7 @@ class Peer:
     network: Network
     calls: int
     spacing: str
-    bounding: Bounding
+    bounding: Chain
 
     def walk(self, keys: Keys, cond: Cond) -> Iterator[Tensor]:
         scheduler: Scheduler = DDIMScheduler.from_config(chain().config, timestep_spacing=self.spacing)
@@ -135,11 +134,8 @@ class Peer:
 
     @torch.no_grad()
     def bound(self, batch: Batch, keys: Keys) -> Bound:
-        of = self.bounding
-        model = Clamped(Denoiser(_OnOurTimes(self.network), schedule(), PredictsNoise()))
-        return stratified_bound(
-            model, batch.images, batch.labels, Noise(keys), of.grid, of.variance, of.levels, of.calls
-        )
+        model = Denoiser(_OnOurTimes(self.network), schedule(), PredictsNoise())
+        return self.bounding(model, batch.images, batch.labels, Noise(keys))
 
 
 class _OnOurTimes(nn.Module):

@@ -57,7 +57,9 @@ def test_a_shown_recipe_has_its_defaults_and_is_a_recipe(call: Call, tmp_path: P
     recipe = write_recipe(tmp_path / "r.yaml")
     found = call("show", recipe, "--json")
     assert found.code == 0
-    assert json.loads(found.out)["sample"] == {"sampler": "ddim", "steps": 4, "eta": 0.0, "guidance": 1.0}
+    sample = json.loads(found.out)["sample"]
+    assert {"sampler": "ddim", "steps": 4, "eta": 0.0, "guidance": 1.0}.items() <= sample.items()
+    assert "churn" not in sample  # another sampler's
     (tmp_path / "again.yaml").write_text(found.out)
     assert load_recipe(tmp_path / "again.yaml") == load_recipe(recipe)
     assert "  sampler: ddim" in call("show", recipe).out
@@ -82,8 +84,8 @@ def test_the_doctor_sees_a_damaged_shard(call: Call, home: Path, monkeypatch: py
     found = call("doctor")
     assert found.code == 1
     failed = [line for line in found.out.splitlines() if line.startswith("FAIL")]
-    assert len(failed) == 1
-    assert shard.name in failed[0]
+    assert len(failed) == len(list((ROOT / "pipelines" / "recipes").glob("*.yaml")))  # which share the digits
+    assert all(shard.name in line for line in failed)
 
 
 def test_prepare_says_what_it_made(call: Call, empty: Path) -> None:

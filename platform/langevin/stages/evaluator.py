@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from langevin.cluster.session import cpus
 from langevin.config.load import restore
@@ -93,17 +93,24 @@ class Evaluator:
         return fid(Moments.of(features), Moments.of(self.extractor.features(self.test.images).features))
 
 
-def network_calls(model: Any) -> int:
-    """How often one sample goes through a network, a guiding one's calls included: counted while one is drawn."""
+def network_calls(model: Any) -> int | None:
+    """How often one sample goes through a network, a guiding one's calls included: counted while one is drawn.
+
+    None for a model that is no module, whose networks are its own affair.
+    """
+    networks = [part for part in model.modules() if isinstance(part, NETWORKS)] if isinstance(model, nn.Module) else []
+    if not networks:
+        return None
     calls = 0
 
     def count(*_: Any) -> None:
         nonlocal calls
         calls += 1
 
-    hooks = [module.register_forward_hook(count) for module in model.modules() if isinstance(module, NETWORKS)]
+    hooks = [network.register_forward_hook(count) for network in networks]
+    drawing: Samples = model  # type: ignore[assignment]
     try:
-        model.sample(Keys.range(0, 0, 1), torch.zeros(1, dtype=torch.int64))
+        drawing.sample(Keys.range(0, 0, 1), torch.zeros(1, dtype=torch.int64))
     finally:
         for hook in hooks:
             hook.remove()
