@@ -83,7 +83,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, Any, str]] = [
     ("edm", {"sample": KARRAS, "model.sigma_max": 20.0}, "sample.sigma_max", 80.0, "give 20"),
     ("score_sde", {"sample": {**KARRAS, "sigma_max": 50.0}, "model.schedule": {"name": "ve"}, "bound.last": 0.2},
      "sample.sigma_min", 0.002, "give 0.01"),
-    ("edm", {"sample": {"sampler": "heun"}}, "sample.grid", "uniform", "take karras"),
+    ("edm", {"sample": {"sampler": "heun", "grid": "uniform"}}, "sample.grid", "uniform", "take karras"),
     ("edm2", {"sample": {"sampler": "ddim", "grid": "quadratic"}}, "sample.grid", "quadratic", "take karras"),
     *(
         case
