@@ -53,7 +53,7 @@ def test_ancestral_steps_move_the_mean_by_variance_times_gradient() -> None:
     method = made("guided", guidance=2.5, threshold="none")
     model, sampler = method.drawn_by()
     assert isinstance(sampler, GuidedAncestral)
-    assert model is method.denoiser
+    assert model.network.network is method.denoiser.network  # in blocks, and unguided
     x = Noise(KEYS).normal("x", torch.empty(3, *SHAPE))
     plain = Ancestral(sampler.variance)(model, x, T, S, LABELS, Noise(KEYS))
     variance = ancestral_variance(model.schedule(S), model.schedule(T))
