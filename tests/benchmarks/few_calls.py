@@ -24,10 +24,8 @@ from langevin.training import checkpoint as checkpoints
 
 SETTINGS = [
     Sample(sampler="ancestral", steps=250),
-    Sample(sampler="ddim", steps=250),
     Sample(sampler="ddim", steps=18),
     Sample(sampler="dpm_solver", steps=18),
-    Sample(sampler="dpm_solver", steps=18, grid="uniform_log_snr", last=0.001),
     Sample(sampler="dpm_solver", steps=18, eta=1.0),
     Sample(sampler="heun", steps=9),
 ]
