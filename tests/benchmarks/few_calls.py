@@ -27,7 +27,7 @@ SETTINGS = [
     Sample(sampler="ddim", steps=18),
     Sample(sampler="dpm_solver", steps=18),
     Sample(sampler="dpm_solver", steps=18, eta=1.0),
-    Sample(sampler="heun", steps=9),
+    Sample(sampler="heun", steps=9, grid="karras"),
 ]
 
 

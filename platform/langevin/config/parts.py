@@ -167,7 +167,8 @@ def grid_name(sample: Sample, along: Schedule | None) -> str:
     """The grid that is meant where the recipe names none."""
     if sample.sampler == "annealed_langevin":
         return sample.grid or "ladder"
-    if isinstance(along, LinearVE):
+    # Heun's coordinate is sigma / alpha, of which a chain's last even step leaps over nearly all
+    if isinstance(along, LinearVE) or (sample.sampler == "heun" and isinstance(along, Tabulated)):
         return sample.grid or "karras"
     return sample.grid or ("trailing" if isinstance(along, Tabulated) else "uniform")
 

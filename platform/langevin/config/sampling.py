@@ -38,12 +38,12 @@ OF_BOUNDS: dict[str, frozenset[str]] = {
 class Sample(Section):
     """How images are drawn. guidance: 1 is the conditional model, 0 the unconditional one.
 
-    steps: of the grid; grid: None takes "trailing" on a chain, "karras" for EDM, "uniform" elsewhere in continuous time,
-    "ladder" for annealed Langevin dynamics; last: the time where a continuous grid ends, from where the denoiser makes one
-    step to the data; sigma_min, sigma_max, rho: of the Karras grid. guidance_interval: sigma / alpha between which guidance
-    acts. threshold: how D is kept in [-1, 1]. eta: of DDIM and DPM-Solver++ (0 the flow, 1 the SDE); variance: of the
-    ancestral step; churn: Karras' S_churn, between churn_min and churn_max; corrector_steps: Langevin steps a level;
-    step_lr: None takes technique 4's.
+    steps: of the grid; grid: None takes "trailing" on a chain, "karras" for EDM and for Heun's method on a chain, "uniform"
+    elsewhere in continuous time, "ladder" for annealed Langevin dynamics; last: the time where a continuous grid ends, from
+    where the denoiser makes one step to the data; sigma_min, sigma_max, rho: of the Karras grid. guidance_interval: sigma /
+    alpha between which guidance acts. threshold: how D is kept in [-1, 1]. eta: of DDIM and DPM-Solver++ (0 the flow, 1 the
+    SDE); variance: of the ancestral step; churn: Karras' S_churn, between churn_min and churn_max; corrector_steps: Langevin
+    steps a level; step_lr: None takes technique 4's.
     """
 
     sampler: SamplerName = "ddim"
