@@ -7,9 +7,11 @@ channels, one call, outputs up to 2.5):
 
 - batches of 1, 2, 3, 4, 5, 7, 8 and 11 against one of 32: every sample differs, by 4.3e-6 at most (float64: 7e-15); batches
   of 16 have the bits of 32. A 3 x 3 convolution differs at batch size 1, a linear layer at 1 to 3.
-- at one batch size, of 1 to 32, a sample has the same bits at any place and among any neighbours.
+- at one batch size of 32 a sample has the same bits at any place and among any neighbours. At other sizes it mostly has, but
+  not on every processor: a batch of 5 was seen to depend on the order of its samples.
 
-So who fills up the last batch to the size of the others has the same bits for any split over processes; see the last two tests.
+So a network that always sees blocks of 32 (``InBlocks``, around every served network) gives the same bits for any batch and any
+split over processes; see the last test.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from langevin.diffusion.samplers import (
 )
 from langevin.diffusion.schedules import CosineVP, GeometricVE, LinearVP, Rectified, Schedule
 from langevin.diffusion.variance import Learned, Upper
+from langevin.networks.blocks import InBlocks
 from langevin.networks.unet import UNet
 from langevin.randomness import Keys, Noise
 
@@ -177,9 +180,11 @@ def test_the_unets_samples_agree_to_rounding() -> None:
 
 
 @pytest.mark.parametrize("size", [2, 5])
-def test_the_unets_samples_have_the_same_bits_in_batches_of_one_size(size: int) -> None:
-    """Wherever in the batch, and whoever is there beside it."""
-    model = Clamped(unet())
+def test_the_unets_samples_have_the_same_bits_in_blocks(size: int) -> None:
+    """Wherever in the batch, whoever is there beside it, and however large the batch."""
+    base = unet()
+    model = Clamped(Denoiser(InBlocks(base.network), base.schedule, base.parameterization))
     first = images(model, torch.arange(size))
     assert torch.equal(images(model, torch.arange(size).flip(0)).flip(0), first)
     assert torch.equal(images(model, torch.cat([torch.arange(100, 99 + size), torch.tensor([0])]))[-1], first[0])
+    assert torch.equal(images(model, torch.arange(40))[:size], first)
