@@ -46,7 +46,7 @@ def row(recipe: Recipe, sample: Sample) -> str:
     )  # fmt: skip
     fid, seen = figures["fid"], figures["recognised"]
     return (
-        f"| {name} | {network_calls(model)} | {fid.value:.3f} [{fid.low:.3f}, {fid.high:.3f}] | "
+        f"| {name} | {network_calls(model, evaluator.asked[:1])} | {fid.value:.3f} [{fid.low:.3f}, {fid.high:.3f}] | "
         f"{figures['kid'].value:.4f} | {seen.value:.1%} |"
     )
 
