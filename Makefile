@@ -23,7 +23,7 @@ run: repository environment ## the whole pipeline: data, training, evaluation, r
 	@.venv/bin/langevin summary pipelines/recipes/ddpm-digits.yaml
 
 test: environment ## the tests, without the markers slow, cluster and gpu (ARGS= for pytest)
-	@.venv/bin/pytest $(ARGS)
+	@OMP_NUM_THREADS=1 .venv/bin/pytest -n auto --dist loadgroup $(ARGS)
 
 lint: environment ## format, style, types and import rules; changes nothing
 	@.venv/bin/ruff format --check .

@@ -87,6 +87,21 @@ def prepare(recipe: RecipeFile, as_json: Json = False) -> None:
 
 
 @app.command()
+def encode(recipe: RecipeFile, as_json: Json = False) -> None:
+    """Images -> latents of the trained codec that the recipe names, once, as shards."""
+    from langevin.config.load import load_recipe
+    from langevin.stages.encode import encode as run
+
+    manifest = run(load_recipe(recipe))
+    counts = {name: split.samples for name, split in manifest.splits.items()}
+    said = manifest.latents
+    assert said is not None
+    shown = f"{list(manifest.shape)}, deviation {said.scale:.4g} before, codec {said.codec_sha256[:12]}"
+    _print({"digest": manifest.digest, "shape": manifest.shape, "scale": said.scale, "codec": said.codec_sha256,
+            "samples": counts}, as_json, f"encode: {manifest.name} {manifest.digest}: {shown}")  # fmt: skip
+
+
+@app.command()
 def extractor(recipe: RecipeFile, as_json: Json = False) -> None:
     """Trains the data set's own feature extractor, by which FID sees."""
     from langevin.config.load import load_recipe

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from langevin.randomness import Keys
 
-Cond = Any  # opaque to the platform: (B,) int64 labels for a class-conditional model, None for "no condition"
+# Opaque to the platform: (B,) int64 labels for a class-conditional model, (B, L) captions for one that reads, None for
+# "no condition", for which -1 stands too.
+Cond = Any
 
 
 @dataclass(frozen=True)
@@ -22,22 +24,50 @@ class Batch:
     """Samples of a data set on their way to a method.
 
     images: (B, C, H, W) float32 in [-1, 1]; labels: (B,) int64 or None; ordinals: (B,) int64, the samples' places in the
-    stream they were read from (they key all randomness); keys: the B names of the samples in the data set.
+    stream they were read from (they key all randomness); keys: the B names of the samples in the data set; captions: (B, L)
+    int64, the bytes of texts in UTF-8 with zeros behind them, None where there are none.
     """
 
     images: Tensor
     labels: Tensor | None
     ordinals: Tensor
     keys: tuple[str, ...]
+    captions: Tensor | None = None
 
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    def __getitem__(self, places: slice | Tensor) -> Batch:
+        """Some of the samples. places: a slice, or (b,) int64."""
+        numbers = range(len(self))[places] if isinstance(places, slice) else places.tolist()
+        labels = None if self.labels is None else self.labels[places]
+        captions = None if self.captions is None else self.captions[places]
+        keys = tuple(self.keys[number] for number in numbers)
+        return Batch(self.images[places], labels, self.ordinals[places], keys, captions)
+
     def to(self, device: torch.device | str) -> Batch:
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return Batch(
-            self.images.to(device, non_blocking=True), labels, self.ordinals.to(device, non_blocking=True), self.keys
-        )
+        def moved(values: Tensor) -> Tensor:
+            return values.to(device, non_blocking=True)
+
+        labels = None if self.labels is None else moved(self.labels)
+        captions = None if self.captions is None else moved(self.captions)
+        return Batch(moved(self.images), labels, moved(self.ordinals), self.keys, captions)
+
+
+def rows(cond: Cond, start: int, stop: int) -> Cond:
+    """The condition of samples start .. stop - 1. cond: a tensor, a (named) tuple of conditions, or None."""
+    if isinstance(cond, tuple):
+        parts = [rows(part, start, stop) for part in cond]
+        return type(cond)(*parts) if hasattr(cond, "_fields") else tuple(parts)
+    return None if cond is None else cond[start:stop]
+
+
+def on_device(cond: Cond, device: torch.device | str) -> Cond:
+    """The same condition on a device."""
+    if isinstance(cond, tuple):
+        parts = [on_device(part, device) for part in cond]
+        return type(cond)(*parts) if hasattr(cond, "_fields") else tuple(parts)
+    return None if cond is None else cond.to(device)
 
 
 @dataclass(frozen=True)
@@ -76,6 +106,20 @@ class Samples(Protocol):
 
     def walk(self, keys: Keys, cond: Cond) -> Iterator[Tensor]:
         """Every state on the way, from pure noise to the sample that ``sample`` returns."""
+        ...
+
+
+@runtime_checkable
+class Conditioned(Protocol):
+    def condition(self, batch: Batch) -> Cond:
+        """What of these images is asked for when others like them are drawn. Models without this take their labels."""
+        ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """The images as they come back from the model's latents: (B, C, H, W) in [-1, 1], both."""
         ...
 
 

@@ -211,7 +211,7 @@ def test_an_unknown_field_of_a_choice_names_the_nearest(
 def test_a_field_of_another_method_is_none_of_this_one(written: Written) -> None:
     error = mistake(written(sections("rectified", **{"model.sigma_max": 3.0})))
     assert (error.field, error.value) == ("model.sigma_max", None)
-    assert error.mend == "the fields here are network, condition_dropout, method, prediction"
+    assert error.mend == "the fields here are network, condition, text, condition_dropout, method, prediction"
 
 
 def test_a_method_or_schedule_that_there_is_not_lists_those_there_are(written: Written) -> None:

@@ -94,16 +94,16 @@ class Painter:
 def test_a_sample_depends_on_the_seed_its_number_and_its_label() -> None:
     labels = torch.arange(23) % 5
     seen: list[int] = []
-    whole = draw(Painter(), labels, seed=9, batch=23)
-    parts = draw(Painter(), labels, seed=9, batch=10, progress=seen.append)
+    whole = draw(Painter(), labels, len(labels), seed=9, batch=23)
+    parts = draw(Painter(), labels, len(labels), seed=9, batch=10, progress=seen.append)
     assert torch.equal(whole, parts)
     assert seen == [10, 20, 23]
-    assert torch.equal(draw(Painter(), labels[:7], seed=9, batch=4), whole[:7])
-    assert not torch.equal(draw(Painter(), labels, seed=8, batch=23), whole)
+    assert torch.equal(draw(Painter(), labels, 7, seed=9, batch=4), whole[:7])
+    assert not torch.equal(draw(Painter(), labels, len(labels), seed=8, batch=23), whole)
     with pytest.raises(NumericsError, match="the first of them 12"):
-        draw(Painter(broken=12), labels, seed=9, batch=10)
+        draw(Painter(broken=12), labels, len(labels), seed=9, batch=10)
     with pytest.raises(ConfigError, match="batch = 0"):
-        draw(Painter(), labels, seed=9, batch=0)
+        draw(Painter(), labels, len(labels), seed=9, batch=0)
 
 
 SPEC = MetricSpec(

@@ -50,7 +50,8 @@ class FirstWorker:
         self.tracker = Tracker(training.tracking_uri, recipe.name, folder.name, folder)
         self.tracker.params(_flat(recipe.plain()))
         self.tracker.tags(training.lineage)
-        self.tracker.dataset(manifest.name, manifest.digest, training.data, "training")
+        read = Manifest.load(training.data)
+        self.tracker.dataset(read.name, read.digest, training.data, "training")
 
     def log(self, images: int, metrics: dict[str, float]) -> None:
         self.tracker.metrics(images, {f"train/{name}": value for name, value in metrics.items()})

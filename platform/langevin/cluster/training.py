@@ -19,15 +19,17 @@ class Training:
     """What every worker is told. Paths are absolute: workers have a working directory of their own."""
 
     recipe: dict[str, Any]
+    images: str  # the data set of the recipe's images, and the one that is read: the same, or their latents
     data: str
     folder: str
     tracking_uri: str
     lineage: dict[str, str]
 
     @classmethod
-    def of(cls, recipe: Recipe, manifest: Manifest, code: Path) -> Training:
+    def of(cls, recipe: Recipe, code: Path) -> Training:
         """The recipe's training on this home. code: a folder of the project, whose commit is recorded."""
         commit, dirty = git_state(code)
+        manifest = Manifest.load(within_home(recipe.training_root))
         name = recipe.run_name(manifest.digest)
         lineage = Lineage(
             git_commit=commit,
@@ -38,8 +40,8 @@ class Training:
             recipe_hash=recipe.training_hash(manifest.digest),
             run_name=name,
         )
-        data, folder = within_home(recipe.data.root), run_folder(name)
-        return cls(recipe.plain(), str(data), str(folder), tracking_uri(home()), lineage.tags())
+        images, data, folder = within_home(recipe.data.root), within_home(recipe.training_root), run_folder(name)
+        return cls(recipe.plain(), str(images), str(data), str(folder), tracking_uri(home()), lineage.tags())
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ from langevin.training.state import TrainState
 def work(config: dict[str, Any]) -> None:
     """config: a Training's fields. Goes on from the run's last complete checkpoint, if there is one."""
     training = Training(**config)
-    recipe, manifest = training.parsed(), Manifest.load(training.data)
+    recipe, manifest = training.parsed(), Manifest.load(training.images)
     state = begun(recipe, manifest)
     if resumed := checkpoints.latest(training.checkpoints):
         checkpoints.load_state(resumed, state)

@@ -35,19 +35,50 @@ NOISE_ALONE = 2.0  # sigma / alpha from which on an image that starts as pure no
 
 def check(recipe: Recipe, path: Path | None) -> None:
     """ConfigError where the recipe's parts do not fit together."""
+    if recipe.train.workers > recipe.train.batch:
+        _refuse(path, "train.batch", recipe.train.batch, f"fewer images than the {recipe.train.workers} workers",
+                "give every worker at least one")  # fmt: skip
+    _check_around(recipe, path)
+    if not isinstance(recipe.model, sections.Gaussian):
+        return
     try:
         along = schedule(recipe.model)
     except ValueError as error:
         _refuse(path, "model.schedule.steps", recipe.model.schedule.steps, str(error),  # type: ignore[union-attr]
                 "raise it, or take the cosine schedule")  # fmt: skip
     _check_model(recipe.model, along, path)
-    check_sampling(recipe.model, recipe.sample, recipe.bound, path)
-    if recipe.train.workers > recipe.train.batch:
-        _refuse(path, "train.batch", recipe.train.batch, f"fewer images than the {recipe.train.workers} workers",
-                "give every worker at least one")  # fmt: skip
+    check_sampling(recipe.model, recipe.sample, recipe.bound, path, latent=recipe.latents is not None)
 
 
-def _check_model(model: sections.Model, along: Schedule | None, path: Path | None) -> None:
+def _check_around(recipe: Recipe, path: Path | None) -> None:
+    """What the model is wrapped in: a codec, a smaller image."""
+    model, told = recipe.model, recipe.upsampling
+    for section in ("latents", "upsampling"):
+        if getattr(recipe, section) and not isinstance(model, sections.Gaussian):
+            _refuse(path, section, None, f"is for denoising methods, and {model.method} is none", "remove it")
+    if told and recipe.latents:
+        _refuse(path, "upsampling", None, "enlarges images, and the model is one of latents", "remove one of the two")
+    if told and isinstance(model, sections.CLD | sections.VDM | sections.EDM2 | sections.Guided):
+        _refuse(
+            path, "model.method", model.method, "has a network that cannot be told a smaller image", "take ddpm or edm"
+        )
+    if told and isinstance(model.network, sections.DiT):  # type: ignore[union-attr]
+        _refuse(path, "model.network.kind", "dit", "cannot be told a smaller image", "take unet")
+    if told and told.augmentation != "noise" and told.level:
+        _refuse(path, "upsampling.level", told.level, f"means nothing to augmentation {told.augmentation}", "remove it")
+    if told and told.level > told.largest:
+        _refuse(
+            path,
+            "upsampling.level",
+            told.level,
+            f"is above the largest = {told.largest} that training sees",
+            "lower it",
+        )
+    if recipe.latents and isinstance(model, sections.Guided | sections.CLD):
+        _refuse(path, "model.method", model.method, "is for images, not for latents", "take ddpm, edm or rectified")
+
+
+def _check_model(model: sections.Gaussian, along: Schedule | None, path: Path | None) -> None:
     prediction = getattr(model, "prediction", None)
     if along is not None and prediction and not has_signal(along) and needs_signal(PREDICTIONS[prediction]):
         _refuse(path, "model.prediction", prediction,
@@ -56,6 +87,7 @@ def _check_model(model: sections.Model, along: Schedule | None, path: Path | Non
     if getattr(model, "times", None) == "loss_aware" and not isinstance(along, Tabulated):
         _refuse(path, "model.times", "loss_aware", "keeps a history for every step of a chain, and time is continuous here",
                 "take uniform_log_snr or stratified, or the method improved_ddpm")  # fmt: skip
+    _check_parts(model, path)
     places = ((model, "model"), (getattr(model, "schedule", None), "model.schedule"))
     for section, prefix in places:
         for low, high in ENDS:
@@ -78,7 +110,25 @@ def _check_model(model: sections.Model, along: Schedule | None, path: Path | Non
                             "leaves the image visible at t = 1, and samples start from noise alone", "raise it")  # fmt: skip
 
 
-def _most_noise(model: sections.Model, along: Schedule | None) -> float:
+def _check_parts(model: sections.Model, path: Path | None) -> None:
+    """Networks that a method cannot have."""
+    network = getattr(model, "network", None)
+    if isinstance(network, sections.DiT):
+        if isinstance(model, sections.EDM2):
+            _refuse(
+                path, "model.network.kind", network.kind, "edm2 has the magnitude-preserving unet only", "take unet"
+            )
+        if network.width % network.heads or network.width % 4:
+            _refuse(path, "model.network.width", network.width, f"is no multiple of 4 and of the {network.heads} heads",
+                    "give one")  # fmt: skip
+    text = getattr(model, "text", None)
+    if text and text.width % text.heads:
+        _refuse(path, "model.text.width", text.width, f"is no multiple of its {text.heads} heads", "give one")
+    if text and isinstance(model, sections.EDM2 | sections.Guided):
+        _refuse(path, "model.condition", "caption", f"{model.method} knows classes only", "take ddpm, edm or vdm")
+
+
+def _most_noise(model: sections.Gaussian, along: Schedule | None) -> float:
     """sigma / alpha at t = 1."""
     if isinstance(model, sections.VDM):
         return math.exp(model.gamma_max / 2)
@@ -90,8 +140,22 @@ def _most_noise(model: sections.Model, along: Schedule | None) -> float:
     return float(end.sigma / end.alpha)
 
 
-def check_sampling(model: sections.Model, sample: Sample, bound: Bound, path: Path | None) -> None:
-    """ConfigError where a model of this method cannot be sampled or bounded so."""
+def check_sampling(
+    model: sections.Model, sample: Sample, bound: Bound, path: Path | None, latent: bool = False
+) -> None:
+    """ConfigError where a model of this method cannot be sampled or bounded so. latent: it is a model of latents."""
+    if not isinstance(model, sections.Gaussian):
+        return
+    if latent and sample.threshold != "none":
+        _refuse(
+            path,
+            "sample.threshold",
+            sample.threshold,
+            "keeps images in their range, and latents have none",
+            "give none",
+        )
+    if latent and bound.kind == "chain":
+        _refuse(path, "bound.kind", "chain", "ends at grey levels, and latents have none", "take continuous or flow")
     along = schedule(model)
     _check_sampler(model, sample, along, path)
     _check_guidance(model, sample, path)
@@ -100,7 +164,7 @@ def check_sampling(model: sections.Model, sample: Sample, bound: Bound, path: Pa
     _check_bound(model, bound, along, path)
 
 
-def _check_sampler(model: sections.Model, sample: Sample, along: Schedule | None, path: Path | None) -> None:
+def _check_sampler(model: sections.Gaussian, sample: Sample, along: Schedule | None, path: Path | None) -> None:
     name = sample.sampler
     if isinstance(model, sections.CLD):
         if name not in OF_SCORES:
@@ -127,7 +191,7 @@ def _check_sampler(model: sections.Model, sample: Sample, along: Schedule | None
         _refuse(path, "sample.churn_min", sample.churn_min, f"is not below churn_max = {sample.churn_max}", "lower it")
 
 
-def _check_guidance(model: sections.Model, sample: Sample, path: Path | None) -> None:
+def _check_guidance(model: sections.Gaussian, sample: Sample, path: Path | None) -> None:
     interval, scale = sample.guidance_interval, sample.guidance
     if interval and interval[0] >= interval[1]:
         _refuse(path, "sample.guidance_interval", list(interval), "is empty", "give [low, high]")
@@ -147,7 +211,7 @@ def _check_guidance(model: sections.Model, sample: Sample, path: Path | None) ->
                 f"the model never learns to do {needed} a class, and sample.guidance = {scale} asks for it", mend)  # fmt: skip
 
 
-def _check_grid(model: sections.Model, sample: Sample, along: Schedule | None, path: Path | None) -> Tensor:
+def _check_grid(model: sections.Gaussian, sample: Sample, along: Schedule | None, path: Path | None) -> Tensor:
     """The grid's times."""
     name, langevin = grid_name(sample, along), sample.sampler == "annealed_langevin"
     if langevin and name != "ladder":
@@ -180,7 +244,7 @@ def _check_grid(model: sections.Model, sample: Sample, along: Schedule | None, p
 
 
 def _check_ends(
-    model: sections.Model, sample: Sample, times: Tensor, along: Schedule | None, path: Path | None
+    model: sections.Gaussian, sample: Sample, times: Tensor, along: Schedule | None, path: Path | None
 ) -> None:
     name = sample.sampler
     if isinstance(model, sections.CLD) and float(times[-1]) == 0:
@@ -214,7 +278,7 @@ def _check_ends(
                 "alone", "take karras")  # fmt: skip
 
 
-def _check_bound(model: sections.Model, bound: Bound, along: Schedule | None, path: Path | None) -> None:
+def _check_bound(model: sections.Gaussian, bound: Bound, along: Schedule | None, path: Path | None) -> None:
     if isinstance(model, sections.CLD):
         if bound.kind != "flow":
             _refuse(
@@ -244,13 +308,19 @@ def _check_bound(model: sections.Model, bound: Bound, along: Schedule | None, pa
 def check_task(model: sections.Model, sample: Sample, task: Task) -> None:
     """ConfigError where images of this shape do not pass through the networks, or classes are needed and there are none."""
     for name in NETWORKS:
-        if section := getattr(model, name, None):
+        section = getattr(model, name, None)
+        if isinstance(section, sections.Codec):
+            _check_halvings(section.multipliers, f"model.{name}", task)
+        elif section:
             _check_network(section, f"model.{name}", task)
     if isinstance(model, sections.Guided) and task.classes < 2:
         _refuse(None, "model.method", "guided", f"trains a classifier, and the data have {task.classes} classes",
                 "take improved_ddpm")  # fmt: skip
-    if task.classes == 0 and sample.guidance not in (0, 1):
+    if task.classes == 0 and sample.guidance not in (0, 1) and not getattr(model, "text", None):
         _refuse(None, "sample.guidance", sample.guidance, "leads to a class, and the data have no classes", "remove it")
+    if getattr(model, "text", None) and not task.captions:
+        _refuse(None, "model.condition", "caption", "is what images are to be drawn for, and the data have none",
+                "take class")  # fmt: skip
     if isinstance(model, sections.NCSNv2) and sample.sampler == "annealed_langevin":
         along = GeometricVE(model.sigma_min, model.sigma_max)
         levels, _ = improved_techniques(along, math.prod(task.image_shape), sample.corrector_steps, model.levels)
@@ -263,17 +333,27 @@ def _check_rungs(steps: int, levels: int, path: Path | None) -> None:
                 f"give {levels}")  # fmt: skip
 
 
-def _check_network(network: sections.Network, field: str, task: Task) -> None:
+def _check_network(network: sections.UNet | sections.DiT, field: str, task: Task) -> None:
     _, height, width = task.image_shape
-    halvings = len(network.multipliers) - 1
-    if height % 2**halvings or width % 2**halvings:
-        _refuse(None, f"{field}.multipliers", network.multipliers,
-                f"halves images of {height} x {width} pixels {halvings} times", "give fewer")  # fmt: skip
-    sides = [height >> level for level in range(halvings + 1)]
+    if isinstance(network, sections.DiT):
+        if height % network.patch or width % network.patch:
+            _refuse(None, f"{field}.patch", network.patch, f"does not divide images of {height} x {width} pixels",
+                    "give a divisor")  # fmt: skip
+        return
+    _check_halvings(network.multipliers, field, task)
+    sides = [height >> level for level in range(len(network.multipliers))]
     for side in network.attention:
         if side not in sides:
             _refuse(None, f"{field}.attention", side, "is no resolution of the network",
                     f"choose from {', '.join(map(str, sides))}")  # fmt: skip
+
+
+def _check_halvings(multipliers: tuple[int, ...], field: str, task: Task) -> None:
+    _, height, width = task.image_shape
+    halvings = len(multipliers) - 1
+    if height % 2**halvings or width % 2**halvings:
+        _refuse(None, f"{field}.multipliers", multipliers,
+                f"halves images of {height} x {width} pixels {halvings} times", "give fewer")  # fmt: skip
 
 
 def _is_ladder(model: sections.Model) -> bool:

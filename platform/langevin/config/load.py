@@ -5,19 +5,19 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import torch
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from langevin.config.checks import check, check_sampling, check_task
+from langevin.config.assembly import assembled
+from langevin.config.checks import check, check_sampling
 from langevin.config.model import MODEL
-from langevin.config.parts import Task
 from langevin.config.recipe import Recipe
 from langevin.config.sampling import Bound, Sample
-from langevin.config.table import METHODS
+from langevin.config.trained import fill, latents_of, parts_said
 from langevin.data.manifest import Manifest
 from langevin.errors import CheckpointError, ConfigError
 from langevin.training import checkpoint as checkpoints
@@ -33,7 +33,7 @@ def load_recipe(path: Path) -> Recipe:
     except YAMLError as error:
         raise ConfigError(f"is no YAML ({error})", file=path) from None
     try:
-        recipe = Recipe.model_validate_json(json.dumps(values))
+        recipe = Recipe.model_validate_json(json.dumps(_completed(values)))
     except ValidationError as error:
         raise _config_error(error, path) from None
     except (TypeError, ValueError) as error:  # a date, a set, an alias to itself
@@ -44,46 +44,61 @@ def load_recipe(path: Path) -> Recipe:
     return recipe
 
 
+def _completed(values: Any) -> Any:
+    """A cascade is put together and not trained: its recipe has no section of it to give."""
+    model = values.get("model") if isinstance(values, dict) else None
+    if isinstance(model, dict) and model.get("method") == "cascade" and "train" not in values:
+        return values | {"train": {"images": 1, "workers": 0}}
+    return values
+
+
 def build(recipe: Recipe, manifest: Manifest) -> torch.nn.Module:
-    """The recipe's model with fresh weights, drawn from the recipe's seed without touching the global generator."""
-    task = Task(manifest.shape, len(manifest.classes), manifest.levels)
-    check_task(recipe.model, recipe.sample, task)
+    """The recipe's model with fresh weights, drawn from the recipe's seed without touching the global generator.
+
+    manifest: of its images. Parts that were trained before, a latent model's codec or a cascade's models, have their weights.
+    """
+    said = description(recipe, manifest)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return METHODS[recipe.model.method](recipe.model, recipe.sample, recipe.bound, task)
+        module = assembled(said)
+    fill(recipe, module)
+    return module
 
 
 def description(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
-    """What a checkpoint says of itself: enough to build its model again, as plain JSON."""
+    """What a checkpoint says of itself: enough to build its model again, as plain JSON. manifest: of its images."""
     data = {"name": manifest.name, "digest": manifest.digest, "shape": list(manifest.shape), "levels": manifest.levels}
+    captions = {"captions": True} if manifest.captions else {}
+    read = latents_of(recipe) if recipe.latents else manifest
+    upsampling = {"upsampling": recipe.upsampling.plain()} if recipe.upsampling else {}
     return {
         "recipe": recipe.name,
-        "training": recipe.training_hash(manifest.digest),
+        "training": recipe.training_hash(read.digest),
         "model": recipe.model.plain(),
         "sample": recipe.sample.plain(),
-        "data": data | {"classes": list(manifest.classes)},
+        "data": data | {"classes": list(manifest.classes)} | captions,
         "bound": recipe.bound.plain(),
+        **upsampling,
+        **parts_said(recipe),
     }
 
 
 def restore(checkpoint: Checkpoint, sample: Sample | None = None, bound: Bound | None = None) -> Any:
     """The checkpoint's model with its averaged weights; ``sample`` and ``bound`` override its own."""
     try:
-        said, data = checkpoint.model, checkpoint.model["data"]
+        said = checkpoint.model
         model = MODEL.validate_json(json.dumps(said["model"]))
         sample = sample or Sample.model_validate_json(json.dumps(said["sample"]))
         bound = bound or Bound.model_validate_json(json.dumps(said["bound"]))
-        task = Task(tuple(data["shape"]), len(data["classes"]), data["levels"])
+        check_sampling(model, sample, bound, None, latent="codec" in said)
+        module = assembled(said, sample, bound)
     except (KeyError, TypeError, ValidationError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(f"does not say what its model is ({first})", file=checkpoint.folder) from None
-    try:
-        check_sampling(model, sample, bound, None)
     except ConfigError as error:
         raise CheckpointError(
             f"cannot sample so: {error.problem}", file=checkpoint.folder, field=error.field, value=error.value, mend=error.mend
         ) from None  # fmt: skip
-    module = METHODS[model.method](model, sample, bound, task)
     checkpoints.load_average(checkpoint, module)
     return module.eval()
 
@@ -93,7 +108,7 @@ def _config_error(error: ValidationError, path: Path) -> ConfigError:
     first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
     location, section = _located(first["loc"])
     if first["type"].startswith("union_tag"):  # the name that chooses a section's fields
-        location = (*location, first["ctx"]["discriminator"].strip("'"))
+        location = (*location, first["ctx"]["discriminator"].strip("'_()"))
         if first["type"] == "union_tag_not_found":
             return ConfigError("field required", file=path, field=".".join(location), mend="add it")
         known = first["ctx"]["expected_tags"].replace("'", "")
@@ -119,7 +134,9 @@ def _located(location: tuple[str | int, ...]) -> tuple[tuple[str, ...], type[Bas
     fields: list[str] = []
     annotation: Any = Recipe
     for part in map(str, location):
-        choices = [one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+        choices = [
+            one for one in map(_bare, get_args(annotation)) if isinstance(one, type) and issubclass(one, BaseModel)
+        ]
         if choices:
             annotation = next(one for one in choices if part in _tags(one))
             continue
@@ -129,7 +146,12 @@ def _located(location: tuple[str | int, ...]) -> tuple[tuple[str, ...], type[Bas
     return tuple(fields), section
 
 
+def _bare(annotation: Any) -> Any:
+    """The type itself of one that is annotated."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
 def _tags(section: type[BaseModel]) -> tuple[Any, ...]:
     """The names by which a recipe chooses this section of several."""
-    return tuple(tag for name in ("method", "name") if name in section.model_fields
+    return tuple(tag for name in ("method", "name", "kind") if name in section.model_fields
                  for tag in get_args(section.model_fields[name].annotation))  # fmt: skip

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
 
 from langevin.config.section import Count, Positive, Section, Share
 
@@ -13,13 +13,41 @@ Weighting = Literal["simple", "snr", "min_snr", "soft_min_snr", "p2", "velocity"
 Times = Literal["stratified", "uniform", "antithetic", "uniform_log_snr", "loss_aware"]
 
 
-class Network(Section):
-    """The UNet. channels: at full resolution; attention: the resolutions, in pixels a side, that attend."""
+class UNet(Section):
+    """channels: at full resolution; attention: the resolutions, in pixels a side, that attend."""
 
+    kind: Literal["unet"] = "unet"
     channels: Count = 64
     multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2)
     blocks: Count = 2
     attention: tuple[Count, ...] = ()
+
+
+class DiT(Section):
+    """The transformer of Peebles & Xie 2022. patch: pixels a side of a token; width: of it; the defaults are DiT-S/2's."""
+
+    kind: Literal["dit"]
+    patch: Count = 2
+    width: Count = 384
+    depth: Count = 12
+    heads: Count = 6
+
+
+def _kind(network: Any) -> str:
+    """Which network a section is, the UNet where it does not say."""
+    return str(network.get("kind", "unet") if isinstance(network, dict) else network.kind)
+
+
+Network = Annotated[Annotated[UNet, Tag("unet")] | Annotated[DiT, Tag("dit")], Discriminator(_kind)]
+
+
+class Text(Section):
+    """The encoder of captions, trained with the model: a transformer over their bytes, of which it reads ``length``."""
+
+    width: Count = 128
+    layers: Count = 2
+    heads: Count = 4
+    length: Count = 96
 
 
 class Schedule(Section):
@@ -54,10 +82,20 @@ class Cosine(Section):
 
 
 class Method(Section):
-    """What all have. condition_dropout: the share of images that are shown without their class."""
+    """What all have. condition: what images are drawn for, their class or their caption, which ``text`` then reads;
+    condition_dropout: the share of images that are shown without it.
+    """
 
-    network: Network = Network()
+    network: Network = UNet()
+    condition: Literal["class", "caption"] = "class"
+    text: Text | None = None
     condition_dropout: Share = 0.1
+
+    @model_validator(mode="after")
+    def _read(self) -> Method:
+        if (self.condition == "caption") != (self.text is not None):
+            raise ValueError("condition: caption and text (what reads the captions) need each other")
+        return self
 
 
 class DDPM(Method):
@@ -84,7 +122,7 @@ class Guided(Method):
     schedule: Schedule = Schedule()
     prediction: Prediction = "noise"
     weighting: Weighting = "simple"
-    classifier: Network = Network(channels=32, blocks=1)
+    classifier: UNet = UNet(channels=32, blocks=1)
 
 
 class NCSN(Method):
@@ -162,8 +200,56 @@ class RectifiedFlow(Method):
     prediction: Prediction = "flow"
 
 
-Model = Annotated[
-    DDPM | ImprovedDDPM | Guided | NCSN | NCSNv2 | ScoreSDE | CLD | EDM | EDM2 | VDM | RectifiedFlow,
-    Field(discriminator="method"),
-]
+class Codec(Section):
+    """What an autoencoder's encoder and decoder are like. channels: times the multiplier at each resolution, halved in
+    between; latent_channels: of the latents, whose sides are the lowest resolution's.
+    """
+
+    channels: Count = 32
+    multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4)
+    blocks: Count = 1
+    latent_channels: Count = 4
+
+
+class Autoencoder(Section):
+    """Stage one of latent diffusion. adversarial: the weight of a discriminator of patches, which begins after
+    ``adversarial_from`` images; 0 for none of it.
+    """
+
+    method: Literal["autoencoder"]
+    network: Codec = Codec()
+    kl: Annotated[float, Field(ge=0)] = 1e-6
+    adversarial: Annotated[float, Field(ge=0)] = 0.1
+    adversarial_from: Annotated[int, Field(ge=0)] = 0
+    discriminator_channels: Count = 32
+
+
+class VAE(Section):
+    """A variational autoencoder with latent vectors of ``dims`` numbers."""
+
+    method: Literal["vae"]
+    dims: Count = 32
+    network: Codec = Codec()
+    condition_dropout: Share = 0.1
+
+
+class Cascade(Section):
+    """Models that are trained already, by their recipes' names: of small images, and the stages that enlarge them one after
+    the other. levels: of each stage's conditioning augmentation, found after training (`langevin levels`).
+    """
+
+    method: Literal["cascade"]
+    base: str
+    stages: Annotated[tuple[str, ...], Field(min_length=1)]
+    levels: tuple[Annotated[float, Field(ge=0, lt=1)], ...]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Cascade:
+        if len(self.levels) != len(self.stages):
+            raise ValueError(f"{len(self.stages)} stages need as many levels")
+        return self
+
+
+Gaussian = DDPM | ImprovedDDPM | Guided | NCSN | NCSNv2 | ScoreSDE | CLD | EDM | EDM2 | VDM | RectifiedFlow
+Model = Annotated[Gaussian | Autoencoder | VAE | Cascade, Field(discriminator="method")]
 MODEL: TypeAdapter[Model] = TypeAdapter(Model)

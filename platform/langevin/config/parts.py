@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from langevin.config import model as sections
-from langevin.config.model import Network
 from langevin.config.sampling import Bound, Sample
 from langevin.diffusion import grids, parameterizations, samplers, times, weightings
 from langevin.diffusion.denoiser import Clamped, Denoises, DynamicallyClamped
@@ -34,16 +33,24 @@ from langevin.diffusion.variance import Lower, ReverseVariance, Upper
 from langevin.methods import bounding as bounds
 from langevin.methods.gaussian import Bounding, Sampling
 from langevin.methods.improved_ddpm import learned_variance
+from langevin.methods.latent import Density, FlowDensity
+from langevin.networks.dit import DiT
+from langevin.networks.text import TextEncoder
 from langevin.networks.unet import UNet
+from langevin.networks.upsampler import Upsampler
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the data ask of a model: image_shape (C, H, W), classes (0: none), grey levels."""
+    """What the data ask of a model: image_shape (C, H, W), classes (0: none), grey levels (0: latents, which have none),
+    whether there are captions, and whether the network is told a smaller image.
+    """
 
     image_shape: tuple[int, int, int]
     classes: int
     levels: int
+    captions: bool = False
+    upsampling: bool = False
 
 
 BETAS: dict[str, Callable[[int], Tensor]] = {
@@ -96,24 +103,34 @@ SAMPLERS: dict[str, Callable[[Sample, Any], samplers.Sampler]] = {
 }
 
 
-def unet(
-    part: Network,
+def network(
+    model: sections.Method,
     task: Task,
     conditional: bool = True,
     channels_in: int | None = None,
     channels_out: int | None = None,
-) -> UNet:
-    classes = task.classes if conditional else 0
-    return UNet(
+) -> UNet | DiT | Upsampler:
+    """The model's network, with an encoder of captions where the model reads them."""
+    part, reads = model.network, model.text if conditional else None
+    text = TextEncoder(reads.width, reads.layers, reads.heads, reads.length) if reads else None
+    classes = task.classes if conditional and text is None else 0
+    if isinstance(part, sections.DiT):
+        return DiT(
+            task.image_shape, part.patch, part.width, part.depth, part.heads, classes, text, channels_in, channels_out
+        )
+    colours = task.image_shape[0]
+    unet = UNet(
         task.image_shape,
         part.channels,
         part.multipliers,
         part.blocks,
         part.attention,
         classes,
-        channels_in,
+        2 * colours if task.upsampling else channels_in,
         channels_out,
+        text=text,
     )
+    return Upsampler(unet) if task.upsampling else unet
 
 
 def schedule(model: sections.Model) -> Schedule | None:
@@ -209,6 +226,10 @@ def sampling(model: sections.Model, sample: Sample, along: Schedule | None) -> S
 
 
 def bounding(model: sections.Model, bound: Bound, along: Schedule | None, task: Task) -> Bounding:
+    if task.levels == 0:
+        if bound.kind == "flow":
+            return FlowDensity(bound.probes, getattr(model, "t_min", 1e-5), bound.tolerance)
+        return Density(bound.calls, bound.last)
     if bound.kind == "continuous" or along is None:
         clean = along is not None and is_clean(along)  # the log-SNR of the data is infinite
         return bounds.Continuous(task.levels, bound.calls, bound.last if clean else 0.0)

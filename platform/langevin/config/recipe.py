@@ -17,12 +17,18 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Data(Section):
-    """Where the images come from, where the shards lie, and how they are split. Paths are relative to the home folder."""
+    """Where the images come from, where the shards lie, and how they are split. Paths are relative to the home folder.
 
-    source: Literal["digits", "folder"]
+    images: the folder of source folder; size: pixels a side; count: images of source shapes; reduced_from: pixels a side of
+    which ``size`` are the means over blocks, so that a cascade's small images are its large ones made smaller.
+    """
+
+    source: Literal["digits", "folder", "shapes"]
     root: str
     images: str | None = None
     size: Count | None = None
+    count: Count | None = None
+    reduced_from: Count | None = None
     channels: Literal[1, 3] = 3
     splits: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field({"train": 0.7, "validation": 0.1, "test": 0.2})
     shard_samples: Count = 1024
@@ -31,9 +37,36 @@ class Data(Section):
     def _complete(self) -> Data:
         if self.source == "folder" and (self.images is None or self.size is None):
             raise ValueError("source folder needs images (the folder) and size (pixels a side)")
+        if self.source == "shapes" and (self.count is None or self.size is None):
+            raise ValueError("source shapes needs count (of images) and size (pixels a side)")
+        if self.reduced_from and (self.size is None or self.reduced_from % self.size):
+            raise ValueError(f"reduced_from must be a multiple of size, which is {self.size}")
         if missing := {"train", "validation", "test"} - self.splits.keys():
             raise ValueError(f"splits lacks {', '.join(sorted(missing))}")
         return self
+
+
+class Latents(Section):
+    """Latent diffusion: the model is one of latents, which `langevin encode` writes once to ``root``.
+
+    codec: the name of the recipe whose trained autoencoder makes them.
+    """
+
+    codec: str
+    root: str
+
+
+class Upsampling(Section):
+    """A stage of a cascade: the model is told the image at ``lower`` pixels a side, made worse by an augmentation.
+
+    noise: diffused to a level up to ``largest`` that the model is told; blur: half of them blurred. level: at which real
+    smaller images are given when the stage is evaluated alone.
+    """
+
+    lower: Count
+    augmentation: Literal["noise", "blur", "none"] = "noise"
+    largest: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    level: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class Train(Section):
@@ -99,6 +132,8 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     data: Data
     model: Model
+    latents: Latents | None = None
+    upsampling: Upsampling | None = None
     train: Train
     sample: Sample = Sample()
     bound: Bound = Bound()
@@ -110,6 +145,11 @@ class Recipe(Section):
         """The registered model that the batch job generates from: its own champion, unless it says otherwise."""
         return self.generate.model or f"models:/{self.name}@champion"
 
+    @property
+    def training_root(self) -> str:
+        """The data set that the training reads: the images, or their latents, which name their images and their codec."""
+        return self.latents.root if self.latents else self.data.root
+
     def training_hash(self, dataset_digest: str) -> str:
         """12 hex digits of what decides the trained weights, the code included: a run is known by it, however many
         workers it had. A training that is killed goes on; one whose code has changed since begins anew.
@@ -118,6 +158,8 @@ class Recipe(Section):
         for beside in ("workers", "keep", "log_every", "validate_every", "checkpoint_every", "snapshot_every"):
             del train[beside]
         decides = {"seed": self.seed, "data": dataset_digest, "model": self.model.plain(), "train": train}
+        if self.upsampling:
+            decides["upsampling"] = self.upsampling.plain()
         return digest(decides | {"code": code_digest()})
 
     def run_name(self, dataset_digest: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from langevin.codecs.vae import KLCodec, Laplace
 from langevin.config import model as sections
 from langevin.config.parts import (
     BETAS,
@@ -20,15 +21,16 @@ from langevin.config.parts import (
     bounding,
     fixed,
     grid,
+    network,
     sampling,
     schedule,
-    unet,
 )
 from langevin.config.sampling import Bound, Sample
 from langevin.diffusion import grids, samplers, times
 from langevin.diffusion.processes import CriticallyDampedLangevin
 from langevin.diffusion.schedules import GeometricVE, LinearVE
 from langevin.diffusion.velocity_score import VelocityScore, VelocityScoreModel
+from langevin.methods.autoencoder import Autoencoder, Weights
 from langevin.methods.cld import CLD
 from langevin.methods.cld import Bounding as FlowOfState
 from langevin.methods.cld import Sampling as StateSampling
@@ -41,8 +43,12 @@ from langevin.methods.improved_ddpm import improved_ddpm
 from langevin.methods.ncsn import improved_techniques, ncsn
 from langevin.methods.rectified import rectified
 from langevin.methods.score_sde import score_sde
+from langevin.methods.vae import vae
 from langevin.methods.vdm import vdm
+from langevin.networks.autoencoder import Decoder, Encoder
 from langevin.networks.classifier import NoisyClassifier
+from langevin.networks.discriminator import PatchDiscriminator
+from langevin.networks.dit import DiT
 from langevin.networks.fourier import FourierFeatures
 from langevin.networks.monotone import MonotoneNetwork
 from langevin.networks.mp_unet import MPUNet, Uncertainty
@@ -59,7 +65,7 @@ def _drawn(model: sections.Model, sample: Sample, bound: Bound, task: Task) -> t
 def _ddpm(model: sections.DDPM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
     along = fixed(model)
     return ddpm(
-        unet(model.network, task),
+        network(model, task),
         BETAS[model.schedule.name](model.schedule.steps),
         task.image_shape,
         *_drawn(model, sample, bound, task),
@@ -71,7 +77,7 @@ def _ddpm(model: sections.DDPM, sample: Sample, bound: Bound, task: Task) -> nn.
 
 def _improved_ddpm(model: sections.ImprovedDDPM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
     return improved_ddpm(
-        unet(model.network, task, channels_out=2 * task.image_shape[0]),
+        network(model, task, channels_out=2 * task.image_shape[0]),
         BETAS[model.schedule.name](model.schedule.steps),
         task.image_shape,
         task.levels,
@@ -90,7 +96,7 @@ def _guided(model: sections.Guided, sample: Sample, bound: Bound, task: Task) ->
         task.image_shape, part.channels, part.multipliers, part.blocks, part.attention, task.classes
     )
     return guided(
-        unet(model.network, task, conditional=False),
+        network(model, task, conditional=False),
         classifier,
         BETAS[model.schedule.name](model.schedule.steps),
         task.image_shape,
@@ -117,7 +123,7 @@ def _ncsn(model: sections.NCSN | sections.NCSNv2, sample: Sample, bound: Bound, 
     else:
         drawn = sampling(model, sample, along)
     return ncsn(
-        unet(model.network, task),
+        network(model, task),
         along,
         levels,
         task.image_shape,
@@ -131,7 +137,7 @@ def _ncsn(model: sections.NCSN | sections.NCSNv2, sample: Sample, bound: Bound, 
 def _score_sde(model: sections.ScoreSDE, sample: Sample, bound: Bound, task: Task) -> nn.Module:
     along = fixed(model)
     return score_sde(
-        unet(model.network, task),
+        network(model, task),
         along,
         task.image_shape,
         *_drawn(model, sample, bound, task),
@@ -144,11 +150,11 @@ def _score_sde(model: sections.ScoreSDE, sample: Sample, bound: Bound, task: Tas
 
 def _cld(model: sections.CLD, sample: Sample, bound: Bound, task: Task) -> nn.Module:
     colours = task.image_shape[0]
-    network = unet(model.network, task, channels_in=2 * colours, channels_out=colours)
+    state = network(model, task, channels_in=2 * colours, channels_out=colours)
     process = CriticallyDampedLangevin(model.beta, model.mass, model.gamma)
     flow = grids.quadratic(bound.calls // 4, model.t_min).flip(0)  # four calls a step
     return CLD(
-        VelocityScoreModel(network, process),
+        VelocityScoreModel(state, process),
         VelocityScore(times.Stratified(model.t_min)),
         task.image_shape,
         model.condition_dropout,
@@ -160,7 +166,7 @@ def _cld(model: sections.CLD, sample: Sample, bound: Bound, task: Task) -> nn.Mo
 def _edm(model: sections.EDM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
     along = LinearVE(model.sigma_min, model.sigma_max)
     return edm(
-        unet(model.network, task),
+        network(model, task),
         along,
         task.image_shape,
         *_drawn(model, sample, bound, task),
@@ -174,9 +180,9 @@ def _edm(model: sections.EDM, sample: Sample, bound: Bound, task: Task) -> nn.Mo
 def _edm2(model: sections.EDM2, sample: Sample, bound: Bound, task: Task) -> nn.Module:
     along = LinearVE(model.sigma_min, model.sigma_max)
     part = model.network
-    network = MPUNet(task.image_shape, part.channels, part.multipliers, part.blocks, part.attention, task.classes)
+    assert isinstance(part, sections.UNet)  # the recipe is checked
     return edm2(
-        network,
+        MPUNet(task.image_shape, part.channels, part.multipliers, part.blocks, part.attention, task.classes),
         Uncertainty(),
         along,
         task.image_shape,
@@ -190,9 +196,8 @@ def _edm2(model: sections.EDM2, sample: Sample, bound: Bound, task: Task) -> nn.
 
 def _vdm(model: sections.VDM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
     channels = task.image_shape[0] * (1 + 2 * len(model.fourier))
-    network = FourierFeatures(unet(model.network, task, channels_in=channels), model.fourier)
     return vdm(
-        network,
+        FourierFeatures(network(model, task, channels_in=channels), model.fourier),
         MonotoneNetwork(),
         task.image_shape,
         *_drawn(model, sample, bound, task),
@@ -204,10 +209,35 @@ def _vdm(model: sections.VDM, sample: Sample, bound: Bound, task: Task) -> nn.Mo
 
 def _rectified(model: sections.RectifiedFlow, sample: Sample, bound: Bound, task: Task) -> nn.Module:
     return rectified(
-        unet(model.network, task),
+        network(model, task),
         task.image_shape,
         *_drawn(model, sample, bound, task),
         parameterization=PREDICTIONS[model.prediction],
+        dropped=model.condition_dropout,
+    )
+
+
+def _autoencoder(model: sections.Autoencoder, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    part = model.network
+    shape = (task.image_shape, part.latent_channels, part.channels, part.multipliers, part.blocks)
+    encoder, decoder = Encoder(*shape), Decoder(*shape)
+    halvings = min(3, math.floor(math.log2(min(task.image_shape[1:]) / 3)))  # as many as leave a patch
+    return Autoencoder(
+        KLCodec(encoder, decoder, encoder.latent_shape, Laplace(task.levels)),
+        PatchDiscriminator(task.image_shape, model.discriminator_channels, halvings),
+        Weights(model.kl, model.adversarial, model.adversarial_from),
+    )
+
+
+def _vae(model: sections.VAE, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    part = model.network
+    return vae(
+        task.image_shape,
+        task.levels,
+        dims=model.dims,
+        channels=part.channels,
+        multipliers=part.multipliers,
+        classes=task.classes,
         dropped=model.condition_dropout,
     )
 
@@ -224,5 +254,7 @@ METHODS: dict[str, Builder] = {
     "edm2": _edm2,
     "vdm": _vdm,
     "rectified": _rectified,
+    "autoencoder": _autoencoder,
+    "vae": _vae,
 }
-NETWORKS = (UNet, MPUNet, NoisyClassifier)
+NETWORKS = (UNet, MPUNet, DiT, NoisyClassifier)

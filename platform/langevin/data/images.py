@@ -1,11 +1,13 @@
-"""The images of one split by their stored place: read from the shards, checked, decoded, kept while there is room."""
+"""A split's images or latents by their stored place: read from the shards, checked, decoded, kept while there is room."""
 
 from __future__ import annotations
 
+import json
 import os
 import zlib
 from itertools import groupby
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +15,29 @@ import torch
 from langevin.data.index import read_index
 from langevin.data.manifest import RESTORE, Manifest, ShardInfo
 from langevin.data.quantisation import values_of_bytes
-from langevin.data.records import Place, decode
+from langevin.data.records import Place, Stored, decode, split_members
 from langevin.errors import ConfigError, DataError
 from langevin.protocols import Batch
 
 CACHE_BYTES = 256 * 2**20
+
+
+class Rows(NamedTuple):
+    """Samples as they are stored. values: (b, C, H, W) uint8 pixels or float16 latents; captions: (b, L) uint8."""
+
+    values: np.ndarray
+    captions: np.ndarray
+
+    @classmethod
+    def empty(cls, count: int, manifest: Manifest) -> Rows:
+        """L is the longest caption's length, 0 for a data set without captions."""
+        kind = np.uint8 if manifest.latents is None else np.float16
+        captions = np.zeros((count, manifest.caption_bytes or 0), dtype=np.uint8)
+        return cls(np.empty((count, *manifest.shape), dtype=kind), captions)
+
+    def put(self, row: int, sample: Stored) -> None:
+        self.values[row] = sample.values
+        self.captions[row, : len(sample.caption)] = np.frombuffer(sample.caption, dtype=np.uint8)
 
 
 class StoredImages:
@@ -38,11 +58,11 @@ class StoredImages:
         for path, shard in zip(self._paths, shards, strict=True):
             check_size(path, shard)
         self._index = read_index(root, self.manifest, split)
-        self._values = values_of_bytes(self.manifest.levels).numpy()
+        self._values = None if self.manifest.latents else values_of_bytes(self.manifest.levels).numpy()
         self._labels = np.zeros(len(self), dtype=np.int64)
         # the first places stay in memory once read: an epoch meets every place once, so no choice of places hits more
-        room = min(len(self), cache_bytes // int(np.prod(self.manifest.shape)))
-        self._cache = np.empty((room, *self.manifest.shape), dtype=np.uint8)
+        sample_bytes = sum(part.nbytes for part in Rows.empty(1, self.manifest))
+        self._cache = Rows.empty(min(len(self), cache_bytes // sample_bytes), self.manifest)
         self._cached = np.zeros(len(self), dtype=bool)
 
     def __len__(self) -> int:
@@ -52,34 +72,54 @@ class StoredImages:
         """The images at the stored places, (b,) int64 in 0 .. n - 1, under the ordinals given."""
         cached = self._cached[places]
         if cached.all():
-            pixels = self._cache.take(places, axis=0)
+            rows = Rows(*(part.take(places, axis=0) for part in self._cache))
         else:
-            pixels = np.empty((len(places), *self.manifest.shape), dtype=np.uint8)
-            pixels[cached] = self._cache[places[cached]]
+            rows = Rows.empty(len(places), self.manifest)
             # each place once and in stored order, so that the disk is read forward
             missing, where = np.unique(places[~cached], return_inverse=True)
-            pixels[~cached] = self._read(missing)[where]
+            for part, kept, read in zip(rows, self._cache, self._read(missing), strict=True):
+                part[cached] = kept[places[cached]]
+                part[~cached] = read[where]
+        values = rows.values.astype(np.float32) if self._values is None else self._values.take(rows.values)
+        captions = torch.from_numpy(rows.captions.astype(np.int64)) if self.manifest.captions else None
         return Batch(
-            images=torch.from_numpy(self._values.take(pixels)),
+            images=torch.from_numpy(values),
             labels=torch.from_numpy(self._labels[places]),
             ordinals=torch.from_numpy(ordinals),
             keys=tuple(self._index.keys[places].tolist()),
+            captions=captions,
         )
 
-    def _read(self, places: np.ndarray) -> np.ndarray:
-        """uint8 (b, C, H, W) from the shards. places: sorted."""
-        pixels = np.empty((len(places), *self.manifest.shape), dtype=np.uint8)
+    def facts(self, place: int) -> dict[str, Any]:
+        """What the sample's JSON says of it. DataError: there is none, or it is damaged."""
+        path = self._paths[self._index.shard[place]]
+        with open(path, "rb", buffering=0) as file:
+            record, where = self._record(file.fileno(), path, place)
+        try:
+            found = json.loads(split_members(record, where).get("json", b""))
+        except ValueError as error:
+            raise where.error(f"the sample has no json that can be read ({error})") from error
+        if not isinstance(found, dict):
+            raise where.error("the sample's json is no object")
+        return found
+
+    def _read(self, places: np.ndarray) -> Rows:
+        """The samples at the places, sorted, from the shards."""
+        rows = Rows.empty(len(places), self.manifest)
         at = enumerate(places.tolist())
         for shard, group in groupby(at, key=lambda pair: self._index.shard[pair[1]]):
             with open(self._paths[shard], "rb", buffering=0) as file:
                 for row, place in group:
-                    pixels[row], self._labels[place] = self._decode(file.fileno(), self._paths[shard], place)
-        keep = places[: np.searchsorted(places, len(self._cache))]
-        self._cache[keep] = pixels[: len(keep)]
+                    sample = decode(*self._record(file.fileno(), self._paths[shard], place), self.manifest)
+                    rows.put(row, sample)
+                    self._labels[place] = sample.label
+        keep = places[: np.searchsorted(places, len(self._cache.values))]
+        for kept, read in zip(self._cache, rows, strict=True):
+            kept[keep] = read[: len(keep)]
         self._cached[keep] = True
-        return pixels
+        return rows
 
-    def _decode(self, descriptor: int, path: Path, place: int) -> tuple[np.ndarray, int]:
+    def _record(self, descriptor: int, path: Path, place: int) -> tuple[bytes, Place]:
         index = self._index
         offset, length = int(index.offset[place]), int(index.length[place])
         where = Place(path, index.keys[place], offset)
@@ -88,7 +128,7 @@ class StoredImages:
             raise where.error(f"the shard ends inside this sample, at offset {offset + len(record)}")
         if zlib.crc32(record) != index.crc32[place]:
             raise where.error("the bytes are not those that were written: their checksum differs")
-        return decode(record, where, self.manifest)
+        return record, where
 
 
 def check_size(path: Path, shard: ShardInfo) -> None:

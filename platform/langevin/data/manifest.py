@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -48,8 +49,26 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Latents:
+    """What the latents of a data set are. codec_sha256: the weights' that made them; of: the pixels' digest.
+
+    scale: what they were divided by before they were stored, so that their standard deviation is 1.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    codec_sha256: str
+    scale: float
+    of: str
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """shape: (C, H, W); levels: grey levels of a channel, 2 .. 256; classes: names, in the order of the labels."""
+    """shape: (C, H, W); levels: grey levels of a channel, 2 .. 256; classes: names, in the order of the labels.
+
+    captions: whether every sample has one; caption_bytes: the longest one's length, where there are captions.
+    latents: None for pixels; a set of latents has 0 levels and any number of channels.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -60,17 +79,23 @@ class Manifest:
     classes: tuple[str, ...]
     captions: bool
     splits: dict[str, Split]
+    caption_bytes: int | None = None
+    latents: Latents | None = None
 
     @cached_property
     def digest(self) -> str:
         """32 hex characters that name this version of the data (MLflow keeps at most 36): sha256 of all else here."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self._fields(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
     def save(self, root: str | Path) -> None:
         """Writes ``manifest.json`` into root, whole or not at all."""
         with replacing(Path(root) / MANIFEST) as file:
-            file.write((json.dumps({**asdict(self), "digest": self.digest}, indent=2) + "\n").encode())
+            file.write((json.dumps({**self._fields(), "digest": self.digest}, indent=2) + "\n").encode())
+
+    def _fields(self) -> dict[str, Any]:
+        """All but what is None: data sets keep their digests when later versions can say more of others."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def load(cls, root: str | Path) -> Manifest:
@@ -109,10 +134,12 @@ def _amiss(path: Path, field: str, value: Any, problem: str, mend: str = RESTORE
 
 def _check(manifest: Manifest, path: Path) -> None:
     """What types cannot say."""
-    if not 2 <= manifest.levels <= 256:
-        raise _amiss(path, "levels", manifest.levels, "is not in 2 .. 256")
-    if min(manifest.shape) < 1 or manifest.shape[0] not in (1, 3):
-        raise _amiss(path, "shape", manifest.shape, "is no (C, H, W) with 1 or 3 channels")
+    if manifest.latents is None:
+        _check_pixels(manifest, path)
+    else:
+        _check_latents(manifest, manifest.latents, path)
+    if manifest.captions != (manifest.caption_bytes is not None) or manifest.caption_bytes == 0:
+        raise _amiss(path, "caption_bytes", manifest.caption_bytes, f"cannot be where captions = {manifest.captions}")
     for name, split in manifest.splits.items():
         field = f"splits.{name}"
         if not SPLIT_NAME.fullmatch(name):
@@ -122,3 +149,19 @@ def _check(manifest: Manifest, path: Path) -> None:
         for shard in split.shards:
             if not SHARD_NAME.fullmatch(shard.name):  # a path would let a manifest point outside of its root
                 raise _amiss(path, f"{field}.shards", shard.name, "is no name of a shard")
+
+
+def _check_pixels(manifest: Manifest, path: Path) -> None:
+    if not 2 <= manifest.levels <= 256:
+        raise _amiss(path, "levels", manifest.levels, "is not in 2 .. 256")
+    if min(manifest.shape) < 1 or manifest.shape[0] not in (1, 3):
+        raise _amiss(path, "shape", manifest.shape, "is no (C, H, W) with 1 or 3 channels")
+
+
+def _check_latents(manifest: Manifest, latents: Latents, path: Path) -> None:
+    if manifest.levels != 0:
+        raise _amiss(path, "levels", manifest.levels, "latents have no grey levels: it must be 0")
+    if min(manifest.shape) < 1:
+        raise _amiss(path, "shape", manifest.shape, "is no (C, H, W)")
+    if not (math.isfinite(latents.scale) and latents.scale > 0):
+        raise _amiss(path, "latents.scale", latents.scale, "is no positive number")

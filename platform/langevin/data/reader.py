@@ -8,13 +8,14 @@ There is no tail: no reader ever waits for a batch that will not come.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from langevin.data.images import CACHE_BYTES, StoredImages
 from langevin.data.manifest import Manifest
 from langevin.data.order import epoch_order
-from langevin.errors import ConfigError
+from langevin.errors import ConfigError, DataError
 from langevin.protocols import Batch
 
 
@@ -22,7 +23,8 @@ class Reader:
     """Iterates over this rank's part of the global batches, for ever.
 
     seed: keys the order; global_batch: samples of all ranks together; cache_bytes: memory for decoded images.
-    A batch: images (b, C, H, W) float32 in [-1, 1], labels and ordinals (b,) int64, b = global_batch / world up to one.
+    A batch: images (b, C, H, W) float32 in [-1, 1], labels and ordinals (b,) int64, b = global_batch / world up to one;
+    captions (b, L) int64 where the data set has them, L its longest one's bytes. A set of latents gives these as images.
     ConfigError: no such split, or a rank, world or batch out of range; DataError: missing, damaged or unsafe data.
     """
 
@@ -99,3 +101,12 @@ def read_split(root: str | Path, split: str) -> Batch:
     stored = StoredImages(root, split, cache_bytes=0)
     places = np.arange(len(stored))
     return stored.batch(places, places)
+
+
+def attributes_of(root: str | Path, split: str) -> list[dict[str, Any]]:
+    """What each image of a split shows, in stored order, as its source said it. DataError: the data set has none."""
+    stored = StoredImages(root, split, cache_bytes=0)
+    found = [stored.facts(place).get("attributes") for place in range(len(stored))]
+    if not all(isinstance(attributes, dict) for attributes in found):
+        raise DataError("its images have no attributes", file=root, field="split", value=split)
+    return found  # type: ignore[return-value]  # checked

@@ -1,4 +1,4 @@
-"""A sample's record, from bytes to pixels. Only formats that cannot run code are decoded; nothing is ever unpickled."""
+"""A sample's record, from bytes to arrays. Only formats that cannot run code are decoded; nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import io
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from langevin.data.manifest import RESTORE, Manifest
 from langevin.data.quantisation import from_bytes
@@ -32,18 +34,29 @@ class Place:
         return DataError(f"{problem} (record at offset {self.offset})", file=self.shard, field=self.key, mend=mend)
 
 
-def decode(record: bytes, place: Place, manifest: Manifest) -> tuple[np.ndarray, int]:
-    """Pixels as stored, uint8 (C, H, W), and the label. DataError: unsafe, or not what the manifest says."""
+class Stored(NamedTuple):
+    """A sample as stored. values: (C, H, W), uint8 pixels or float16 latents; caption: in UTF-8, empty without one."""
+
+    values: np.ndarray
+    label: int
+    caption: bytes
+
+
+def decode(record: bytes, place: Place, manifest: Manifest) -> Stored:
+    """The sample of a record. DataError: unsafe, or not what the manifest says."""
     members = split_members(record, place)
     images = sorted(IMAGES & members.keys())
     if len(images) != 1 or "cls" not in members:
         raise place.error(f"a sample has one image and one cls, this one has {', '.join(sorted(members)) or 'nothing'}")
-    pixels = _pixels(images[0], members[images[0]], place, manifest.shape)
-    try:
-        from_bytes(torch.from_numpy(pixels), manifest.levels)
-    except DataError as error:
-        raise place.error(f"{error.problem}: {error.value}") from error
-    return pixels, _label(members["cls"], place, len(manifest.classes))
+    read = _pixels if manifest.latents is None else _latent
+    values = read(images[0], members[images[0]], place, manifest)
+    caption = _caption(members.get("txt"), place, manifest.caption_bytes) if manifest.caption_bytes else b""
+    return Stored(values, _label(members["cls"], place, len(manifest.classes)), caption)
+
+
+def texts_of(captions: Tensor) -> list[str]:
+    """The texts of a batch's captions, (B, L) int64: their bytes up to the zeros."""
+    return [bytes(row[row > 0].tolist()).decode() for row in captions]
 
 
 def split_members(record: bytes, place: Place) -> dict[str, bytes]:
@@ -65,25 +78,61 @@ def split_members(record: bytes, place: Place) -> dict[str, bytes]:
     return members
 
 
-def _pixels(ending: str, data: bytes, place: Place, shape: tuple[int, int, int]) -> np.ndarray:
+def _pixels(ending: str, data: bytes, place: Place, manifest: Manifest) -> np.ndarray:
+    """uint8 (C, H, W), every byte one of the grey levels."""
+    stored = _picture(ending, data, place, manifest.shape)
+    pixels = stored[None] if stored.ndim == 2 else np.moveaxis(stored, -1, 0)
+    if pixels.shape != manifest.shape or pixels.dtype != np.uint8:
+        raise place.error(f"the image is {pixels.dtype} of shape {pixels.shape}, not uint8 of {manifest.shape}")
+    pixels = np.ascontiguousarray(pixels)
+    try:
+        from_bytes(torch.from_numpy(pixels), manifest.levels)
+    except DataError as error:
+        raise place.error(f"{error.problem}: {error.value}") from error
+    return pixels
+
+
+def _latent(ending: str, data: bytes, place: Place, manifest: Manifest) -> np.ndarray:
+    """float16 (C, h, w), finite."""
+    if ending != "npy":
+        raise place.error(f"the data set holds latents, and this sample a {ending}")
+    latent = _picture(ending, data, place, manifest.shape)
+    if latent.shape != manifest.shape or latent.dtype != np.float16:
+        raise place.error(f"the latent is {latent.dtype} of shape {latent.shape}, not float16 of {manifest.shape}")
+    if not np.isfinite(latent).all():
+        raise place.error("the latent holds values that are not finite")
+    return latent
+
+
+def _picture(ending: str, data: bytes, place: Place, shape: tuple[int, int, int]) -> np.ndarray:
+    """The array of a picture or of an npy, as it lies there."""
     height, width = shape[1:]
     mode = "L" if shape[0] == 1 else "RGB"
     try:
         if ending == "npy":
-            stored = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-        else:
-            with Image.open(io.BytesIO(data), formats=[PICTURES[ending]]) as image:
-                if image.size != (width, height):  # before decoding: a small file can unpack to gigabytes
-                    raise place.error(f"the image has {image.height} x {image.width} pixels, not {height} x {width}")
-                if image.mode != mode:  # a palette's numbers would pass for grey levels
-                    raise place.error(f"the image is of mode {image.mode}, not {mode}")
-                stored = np.array(image)
+            return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        with Image.open(io.BytesIO(data), formats=[PICTURES[ending]]) as image:
+            if image.size != (width, height):  # before decoding: a small file can unpack to gigabytes
+                raise place.error(f"the image has {image.height} x {image.width} pixels, not {height} x {width}")
+            if image.mode != mode:  # a palette's numbers would pass for grey levels
+                raise place.error(f"the image is of mode {image.mode}, not {mode}")
+            return np.array(image)
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
         raise place.error(f"the {ending} cannot be decoded ({error})") from error
-    pixels = stored[None] if stored.ndim == 2 else np.moveaxis(stored, -1, 0)
-    if pixels.shape != shape or pixels.dtype != np.uint8:
-        raise place.error(f"the image is {pixels.dtype} of shape {pixels.shape}, not uint8 of {shape}")
-    return np.ascontiguousarray(pixels)
+
+
+def _caption(text: bytes | None, place: Place, longest: int) -> bytes:
+    if text is None:
+        raise place.error("a sample of this data set has a txt, and this one none")
+    if len(text) > longest:
+        raise place.error(f"the caption has {len(text)} bytes, and the longest of the data set {longest}")
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise place.error(f"the caption is no text in UTF-8 ({error})") from error
+    if 0 in text:  # zeros stand behind a caption
+        raise place.error("the caption holds a zero byte")
+    return text
 
 
 def _label(text: bytes, place: Place, classes: int) -> int:

@@ -8,10 +8,11 @@ import json
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -24,6 +25,7 @@ from langevin.errors import ConfigError, DataError
 
 Sample = tuple[str, dict[str, bytes]]  # key, and a member's content by its ending: ("digits-0007", {"png": ...})
 Progress = Callable[[int, int], None]  # (samples written, samples in all)
+UNSEEN: Progress = lambda done, total: None  # noqa: E731
 
 _END = 2 * tarfile.BLOCKSIZE  # a tar ends in two empty blocks and fills its last record
 
@@ -51,61 +53,107 @@ def write_dataset(
     name: str,
     split_fractions: dict[str, float],
     shard_samples: int,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = UNSEEN,
 ) -> Manifest:
     """Shards, index and, last, the manifest of a data set: a crash in the middle leaves no manifest.
 
-    split_fractions: split -> share of the samples, together 1; shard_samples: samples a shard, at most. Splits go by
-    key ALONE: more images move none between splits. Inside a split the samples lie in the order of their keys' hashes,
-    which mixes the classes. Shards of an earlier data set at root that this one has not are removed.
+    split_fractions: split -> share of the samples, together 1, of those for which the source names no split of its own;
+    shard_samples: samples a shard, at most. Splits go by key ALONE: more images move none between splits. Inside a split
+    the samples lie in the order of their keys' hashes, which mixes the classes. Shards of an earlier data set at root
+    that this one has not are removed.
     ConfigError: fractions or shard_samples out of range; DataError: a key twice, a split without samples.
     """
     _check(split_fractions, shard_samples, source.keys)
-    assigned = assign(source.keys, split_fractions)
+    own = {number: split for number in range(len(source)) if (split := source.split_of(number)) is not None}
+    assigned = assign(source.keys, split_fractions, own)
     for split, numbers in assigned.items():
         if not numbers:
             mend = "give it a larger share, or add images"
             raise DataError(f"none of {len(source)} images falls into this split", field=f"splits.{split}", mend=mend)
-    root = Path(root)
-    root.mkdir(parents=True, exist_ok=True)
-    (root / MANIFEST).unlink(missing_ok=True)
-    records: dict[str, list[ShardRecord]] = {}
-    done = 0
-    for split, numbers in assigned.items():
-        records[split] = []
-        for shard, start in enumerate(range(0, len(numbers), shard_samples)):
-            part = numbers[start : start + shard_samples]
-            record = write_shard(root / f"{split}-{shard:05d}.tar", _encoded(source, part))
-            records[split].append(record)
-            done += len(part)
-            progress(done, len(source))
-    write_index(root, records)
-    shards = {split: tuple(record.info for record in written) for split, written in records.items()}
-    _remove_others(root, keep={info.name for infos in shards.values() for info in infos})
-    splits = {split: Split(sum(info.samples for info in infos), infos) for split, infos in shards.items()}
-    info = source.info
-    manifest = Manifest(SCHEMA, name, info.shape, info.levels, info.classes, captions=False, splits=splits)
+    tally, info = Tally(len(source), progress), source.info
+    streams = ((split, tally.of(_encoded(source, numbers))) for split, numbers in assigned.items())
+    splits = write_splits(Path(root), streams, shard_samples)
+    longest = tally.caption_bytes if info.captions else None
+    manifest = Manifest(SCHEMA, name, info.shape, info.levels, info.classes, info.captions, splits, longest)
     manifest.save(root)
     return manifest
 
 
-def assign(keys: Iterable[str], split_fractions: dict[str, float]) -> dict[str, list[int]]:
-    """Split -> numbers of its keys, sorted by the keys' hashes. A key's split depends on nothing but the key."""
+@dataclass
+class Tally:
+    """What is known of samples once they have passed. total: how many will; caption_bytes: the longest one's, from 1."""
+
+    total: int
+    progress: Progress = UNSEEN
+    samples: int = 0
+    caption_bytes: int = 1
+
+    def of(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        for key, members in samples:
+            self.samples += 1
+            self.caption_bytes = max(self.caption_bytes, len(members.get("txt", b"")))
+            yield key, members
+            self.progress(self.samples, self.total)
+
+
+def write_splits(root: Path, splits: Iterable[tuple[str, Iterable[Sample]]], shard_samples: int) -> dict[str, Split]:
+    """The shards of each split, its samples in the order given, and the index; a manifest of before goes first.
+
+    Shards of an earlier data set at root that this one has not are removed.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    (root / MANIFEST).unlink(missing_ok=True)
+    records = {
+        split: [
+            write_shard(root / f"{split}-{number:05d}.tar", part)
+            for number, part in enumerate(_parts(samples, shard_samples))
+        ]
+        for split, samples in splits
+    }
+    write_index(root, records)
+    shards = {split: tuple(record.info for record in written) for split, written in records.items()}
+    _remove_others(root, keep={info.name for infos in shards.values() for info in infos})
+    return {split: Split(sum(info.samples for info in infos), infos) for split, infos in shards.items()}
+
+
+def assign(
+    keys: Iterable[str], split_fractions: dict[str, float], own: Mapping[int, str] | None = None
+) -> dict[str, list[int]]:
+    """Split -> numbers of its keys, sorted by the keys' hashes. A key's split depends on nothing but the key.
+
+    own: number of a key -> the split that its source gives it, which takes no part in the fractions.
+    """
+    own = own or {}
     bounds = [bound * 2**64 for bound in accumulate(split_fractions.values())]
-    members: dict[str, list[int]] = {split: [] for split in split_fractions}
-    names = list(members)
+    members: dict[str, list[int]] = {split: [] for split in (*split_fractions, *sorted(set(own.values())))}
+    names = list(split_fractions)
     for place, _, number in sorted((_place(key), key, number) for number, key in enumerate(keys)):
         # the last split takes what rounding of the fractions leaves beyond the last bound
         split = next((name for name, bound in zip(names, bounds, strict=True) if place < bound), names[-1])
-        members[split].append(number)
+        members[own.get(number, split)].append(number)
     return members
 
 
 def encode(image: SourceImage, info: SourceInfo) -> Sample:
-    """The members of an image's sample: the picture, its label as text, and both with the class's name as JSON."""
-    facts = {"key": image.key, "label": image.label, "class": info.classes[image.label]}
+    """The members of an image's sample: the picture, its label and caption as text, and what is known of it as JSON.
+
+    DataError: an image without a caption in a source with captions.
+    """
+    facts: dict[str, Any] = {"key": image.key, "label": image.label, "class": info.classes[image.label]}
+    if image.attributes is not None:
+        facts["attributes"] = image.attributes
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
-    return image.key, {"png": encode_png(image.pixels), "cls": str(image.label).encode(), "json": text.encode()}
+    members = {"png": encode_png(image.pixels), "cls": str(image.label).encode(), "json": text.encode()}
+    if info.captions:
+        members["txt"] = encode_caption(image.key, image.caption)
+    return image.key, members
+
+
+def encode_caption(key: str, caption: str | None) -> bytes:
+    """A caption in UTF-8. DataError: none, or one with a zero byte, which would end it where it is read."""
+    if caption is None or "\0" in caption:
+        raise DataError("is no caption", field=key, value=caption, mend="give every image a text without zero bytes")
+    return caption.encode()
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -117,6 +165,13 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 def _encoded(source: Source, numbers: Iterable[int]) -> Iterator[Sample]:
     return (encode(source.read(number), source.info) for number in numbers)
+
+
+def _parts(samples: Iterable[Sample], count: int) -> Iterator[Iterator[Sample]]:
+    """The samples by count at a time, never held: a part is used up before the next one is asked for."""
+    stream = iter(samples)
+    for first in stream:
+        yield chain((first,), islice(stream, count - 1))
 
 
 def _place(key: str) -> int:

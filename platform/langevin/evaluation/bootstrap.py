@@ -89,6 +89,17 @@ def fid_figures(generated: Resampled, reference: Resampled, train: Resampled) ->
     )
 
 
+def fid_figure(generated: Resampled, reference: Resampled) -> Figure:
+    """FID without a floor beside it."""
+    sets = [(one.features.double(), one.counts) for one in (generated, reference)]
+    drawn = [
+        fid(*(Moments.of(features, times) for (features, _), times in zip(sets, counts, strict=True)))
+        for counts in zip(*(counts for _, counts in sets), strict=True)
+    ]
+    value = fid(*(Moments.of(features) for features, _ in sets))
+    return around(value, float(torch.tensor(drawn, dtype=torch.float64).std()), len(generated), lowest=0)
+
+
 def kid_figure(found: Kid, generated: Resampled, reference: Resampled) -> Figure:
     """KID with the deviation of the whole sets' MMD, and of the mean over random subsets. It may be negative."""
     distance = _mean_kernel(generated) + _mean_kernel(reference) - 2 * _mean_cross_kernel(generated, reference)

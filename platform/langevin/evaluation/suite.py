@@ -15,10 +15,10 @@ from langevin.evaluation.bootstrap import RESAMPLES, Resampled, fid_figures, kid
 from langevin.evaluation.extractors import Extractor
 from langevin.evaluation.fidelity import inception_score, kid
 from langevin.evaluation.intervals import Figure, inception_figure
-from langevin.evaluation.judge import Judge
+from langevin.evaluation.judge import Verdicts
 from langevin.evaluation.specification import MetricSpec, plain
 from langevin.evaluation.threads import in_threads
-from langevin.protocols import Samples
+from langevin.protocols import Cond, Samples, on_device, rows
 from langevin.randomness import Keys, Noise
 
 FEWEST = 50  # images a set: below, ten splits and a covariance have nothing to stand on
@@ -90,28 +90,31 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Comparison]:
 
 def draw(
     model: Samples,
-    labels: Tensor,
+    cond: Cond,
+    count: int,
     seed: int,
     batch: int,
     progress: Callable[[int], None] | None = None,
     device: torch.device | str = "cpu",
     threads: int = 1,
 ) -> Tensor:
-    """One sample a label: (N, C, H, W) float32 in [-1, 1] on the CPU; sample i depends on seed, i and label i alone.
+    """``count`` samples: (N, C, H, W) float32 in [-1, 1] on the CPU; sample i depends on seed, i and condition i alone.
 
-    labels: (N,) int64; batch: samples at a time, another one moves a sample by rounding only; threads: batches at a
-    time; progress: called with the number done so far. Raises NumericsError that names a sample that is not finite.
+    cond: of all of them, such as (N,) int64 labels; batch: samples at a time, another one moves a sample by rounding
+    only; threads: batches at a time; progress: called with the number done so far. Raises NumericsError that names a
+    sample that is not finite.
     """
     if batch < 1:
         raise ConfigError("is not a number of samples at a time", field="batch", value=batch, mend="give at least 1")
-    if len(labels) == 0:
-        raise ConfigError("there is nothing to draw", field="labels", value=[], mend="give at least one label")
+    if count < 1:
+        raise ConfigError("there is nothing to draw", field="count", value=count, mend="draw at least one sample")
     finished: list[int] = []  # appended to by the threads; list.append is atomic
 
     @torch.no_grad()
     def part(start: int) -> Tensor:
-        stop = min(start + batch, len(labels))
-        images = model.sample(Keys.range(seed, start, stop).to(device), labels[start:stop].to(device)).cpu()
+        stop = min(start + batch, count)
+        asked = on_device(rows(cond, start, stop), device)
+        images = model.sample(Keys.range(seed, start, stop).to(device), asked).cpu()
         broken = (~images.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0] + start
         if len(broken):
             raise NumericsError(f"{len(broken)} samples of seed {seed} are not finite, the first of them {broken[0]}")
@@ -120,7 +123,7 @@ def draw(
             progress(sum(finished))
         return images
 
-    return torch.cat(in_threads(part, range(0, len(labels), batch), threads))
+    return torch.cat(in_threads(part, range(0, count, batch), threads))
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def evaluate_samples(
     reference: RealImages,
     train: RealImages,
     extractor: Extractor,
-    judge: Judge,
+    judge: Verdicts,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Figure]:

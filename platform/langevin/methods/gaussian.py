@@ -102,8 +102,9 @@ def in_blocks(denoiser: Denoiser) -> Denoiser:
     return Denoiser(InBlocks(denoiser.network), denoiser.schedule, denoiser.parameterization)
 
 
-def dropping(labels: Tensor | None, share: float, noise: Noise) -> Tensor | None:
-    """Labels (B,) of which ``share`` are -1, "no class". Ho & Salimans 2022, algorithm 1."""
-    if labels is None:
+def dropping(cond: Tensor | None, share: float, noise: Noise) -> Tensor | None:
+    """Labels (B,) or captions (B, L) of which ``share`` are -1, "no class" or "no text". Ho & Salimans 2022, algorithm 1."""
+    if cond is None:
         return None
-    return labels.where(noise.uniform("condition", labels.float()) >= share, -1)
+    kept = noise.uniform("condition", torch.empty(len(cond), device=cond.device)) >= share
+    return cond.where(kept.reshape((-1,) + (1,) * (cond.ndim - 1)), -1)

@@ -1,4 +1,4 @@
-"""What a convolutional UNet is built of: norms, residual blocks, attention, half and double resolution."""
+"""What networks are built of: norms, residual blocks, attention of pixels and of tokens, half and double resolution."""
 
 from __future__ import annotations
 
@@ -86,6 +86,36 @@ class Attention(nn.Module):
         mixed = scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, height, width, channels)
         out: Tensor = x + self.out(mixed.permute(0, 3, 1, 2))
         return out
+
+
+class TokenAttention(nn.Module):
+    """Tokens attend to a context. x: (B, N, width), context: (B, M, context) -> (B, N, width). Vaswani et al. 2017, 3.2.
+
+    context: its width, None for the tokens' own; mask: (B, M) bool, true where there is something to attend to. heads
+    divide width.
+    """
+
+    def __init__(self, width: int, heads: int, context: int | None = None) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{heads} heads do not divide a width of {width}")
+        self.heads = heads
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(context or width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        q = self.query(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k, v = self.key_value(context).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = scaled_dot_product_attention(q, k, v, None if mask is None else mask[:, None, None])
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class Perceptron(nn.Sequential):
+    """Two layers, four times as wide in between, with GELU in its form of tanh."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
 
 
 def head_size(channels: int, most: int | None) -> int:

@@ -23,6 +23,7 @@ from langevin.networks.layers import (
     head_size,
     zeroed,
 )
+from langevin.networks.text import TextAttention, TextStage, one_condition
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,14 @@ STANDARD = Anatomy()
 
 
 class UNet(nn.Module):
-    """network(x, noise, cond): x (B, C, H, W), noise (B,), cond (B,) int64 labels, -1 or None for "no class".
+    """network(x, noise, cond): x (B, C, H, W), noise (B,), cond (B,) int64 labels, -1 or None for "no class", or with an
+    encoder of texts (B, L) int64 captions, rows without positive values or None for "no text".
 
     channels: times the first multiplier at full resolution; multipliers: of it at each resolution, halved in between (H
     and W must divide); blocks: residual blocks a resolution; attention: the resolutions (pixels of the height, at
-    image_shape) that attend; classes: 0 for an unconditional model; channels_in, channels_out: the image's, unless said.
+    image_shape) that attend; classes: 0 for an unconditional model; channels_in, channels_out: the image's, unless said;
+    text: an encoder (networks/text.py), whose pooled vector goes to every block, and its tokens to where pixels attend
+    (Nichol et al. 2021, section 2.1, with the cross-attention of Rombach et al. 2022). ValueError for classes and a text.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class UNet(nn.Module):
         channels_in: int | None = None,
         channels_out: int | None = None,
         anatomy: Anatomy = STANDARD,
+        text: nn.Module | None = None,
     ) -> None:
         super().__init__()
         colours, size, _ = image_shape
@@ -95,8 +100,13 @@ class UNet(nn.Module):
         width = anatomy.width or 4 * widths[0]
         self.noise_embedding = NoiseEmbedding(width, widths[0], anatomy.steps, anatomy.shift)
         self.class_embedding = ClassEmbedding(classes, width) if classes else None
+        read = one_condition(classes, text)
+        self.text, self.text_projection = text, nn.Linear(read, width) if read else None
 
         def stage(channels_in: int, channels: int, attends: bool, attention_norm: Norm | None = norm) -> Stage:
+            if attends and read:
+                reads = TextAttention(channels, read, heads, attention_norm)
+                return TextStage(anatomy.block(channels_in, channels, width, norm), reads)
             attend = Attention(channels, heads, attention_norm) if attends else nn.Identity()
             return Stage(anatomy.block(channels_in, channels, width, norm), attend)
 
@@ -124,20 +134,28 @@ class UNet(nn.Module):
         self.head = zeroed(nn.Conv2d(current, self.channels_out, 3, padding=1))
 
     def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
-        embedding = self.noise_embedding(noise)
+        embedding, text = self.noise_embedding(noise), None
         if self.class_embedding is not None:
             embedding = embedding + self.class_embedding(cond, len(x))
+        if self.text is not None and self.text_projection is not None:
+            text = self.text(cond, len(x))
+            embedding = embedding + self.text_projection(text.pooled)
         embedding = silu(embedding)
+
+        def through(layer: nn.Module, h: Tensor) -> Tensor:
+            out: Tensor = layer(h, embedding, text) if isinstance(layer, TextStage) else layer(h, embedding)
+            return out
+
         h = self.stem(x)
         states = [h]
         for layer in self.down:
-            h = layer(h, embedding)
+            h = through(layer, h)
             states.append(h)
         for layer in self.middle:
-            h = layer(h, embedding)
+            h = through(layer, h)
         for layer in self.up:
             if not isinstance(layer, Upsample):
                 h = torch.cat([h, states.pop()], dim=1)
-            h = layer(h, embedding)
+            h = through(layer, h)
         out: Tensor = self.head(silu(self.norm(h)))
         return out

@@ -34,7 +34,7 @@ def ema(recipe: Recipe, path: Path, std: float) -> dict[str, Any]:
     outputs = Outputs.of(recipe)
     trained = read_json(outputs.training, "train")
     manifest = Manifest.load(within_home(recipe.data.root))
-    training = Training.of(recipe, manifest, path.parent)
+    training = Training.of(recipe, path.parent)
     last = checkpoints.latest(training.checkpoints)
     if trained["run"] != training.name or last is None:
         raise ConfigError("is of another training than this recipe's", file=outputs.training, field="run",

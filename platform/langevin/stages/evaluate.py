@@ -103,7 +103,7 @@ def _track(
     recipe: Recipe, manifest: Manifest, path: Path, ours: Evaluation, last: Checkpoint,
     curve: list[tuple[int, float]], samples: Tensor, ema_std: float | None,
 ) -> None:  # fmt: skip
-    training = Training.of(recipe, manifest, path.parent)
+    training = Training.of(recipe, path.parent)
     prefix = _prefix(Path(training.folder), ours.spec.hash)
     if ema_std is not None:  # other weights at the same images
         prefix = f"{prefix}-ema-{ema_std:g}"
@@ -117,7 +117,7 @@ def _track(
         tracker.metrics(last.images, flat)
         tracker.tags({f"langevin.spec.{prefix}": ours.spec.hash})
         tracker.image(f"{prefix}/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
-        tracker.dataset(manifest.name, manifest.digest, training.data, "test")
+        tracker.dataset(manifest.name, manifest.digest, training.images, "test")
 
 
 def _prefix(folder: Path, spec: str) -> str:

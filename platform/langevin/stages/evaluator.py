@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,18 @@ from langevin.config.paths import within_home
 from langevin.config.recipe import Recipe
 from langevin.config.table import NETWORKS
 from langevin.data.manifest import Manifest
-from langevin.data.reader import read_split
+from langevin.data.reader import attributes_of, read_split
+from langevin.evaluation.attributes import caption_accuracy
+from langevin.evaluation.bootstrap import Resampled, fid_figure
 from langevin.evaluation.extractors import Extractor
 from langevin.evaluation.fidelity import fid
-from langevin.evaluation.judge import Judge
+from langevin.evaluation.intervals import Figure
+from langevin.evaluation.judge import Judge, Parser, Verdicts
 from langevin.evaluation.nll import nll
+from langevin.evaluation.reconstruction import psnr_figure
 from langevin.evaluation.statistics import Moments
 from langevin.evaluation.suite import Evaluation, MetricSpec, draw, evaluate_samples
-from langevin.protocols import Batch, Samples
+from langevin.protocols import Batch, Bounded, Cond, Conditioned, Reconstructs, Samples, rows
 from langevin.randomness import Keys
 from langevin.stages.extractor import as_bytes, extractor_of, real_images
 from langevin.stages.progress import Stage
@@ -44,9 +49,15 @@ class Evaluator:
         self.test = real_images(root, "test", self.manifest)
         self.test_batch = read_split(root, "test")
         assert self.train.labels is not None
-        self.judge = Judge.train(self.train.images, self.train.labels)
+        # images that can be read need no trained judge
+        self.judge: Verdicts = (
+            Parser(self.manifest.classes)
+            if self.manifest.captions
+            else Judge.train(self.train.images, self.train.labels)
+        )
         # the classes in the proportions of the training images: another mix would itself count as a distance
         self.labels = _spread(self.train.labels, recipe.evaluate.images)
+        self.asked, self.places = _alike(self.test_batch, self.labels)
 
     @property
     def spec(self) -> MetricSpec:
@@ -62,7 +73,8 @@ class Evaluator:
             generated_n=recipe.evaluate.images,
             seed=recipe.evaluate.seed,
             quantisation=QUANTISATION,
-            sampling=recipe.sample.plain() | {"bound": recipe.bound.plain(), "nll_draws": NLL_DRAWS},
+            sampling=recipe.sample.plain() | {"bound": recipe.bound.plain(), "nll_draws": NLL_DRAWS} | _around(recipe),
+            judge=self.judge.name,
         )
 
     def model(self, checkpoint: Checkpoint) -> Any:
@@ -72,20 +84,39 @@ class Evaluator:
     def samples(self, model: Samples, count: int, stage: Stage, before: int = 0) -> Tensor:
         """The first ``count`` samples of the evaluation's seed, (N, C, H, W) uint8: fewer are a part of more."""
         section = self.recipe.evaluate
-        labels = self.labels[:count]
-        drawn = draw(model, labels, section.seed, section.batch, lambda done: stage.at(before + done), threads=cpus())
+        cond = rows(condition(model, self.asked), 0, count)
+        drawn = draw(
+            model, cond, count, section.seed, section.batch, lambda done: stage.at(before + done), threads=cpus()
+        )
         return as_bytes(drawn, self.manifest.levels)
 
     def measure(self, model: Any, samples: Tensor) -> Evaluation:
-        """All figures of a model whose samples are drawn."""
+        """All figures of a model whose samples are drawn: those that its protocols and its data allow."""
         started, section = time.perf_counter(), self.recipe.evaluate
-        labels, dims = self.labels[: len(samples)], self.test_batch.images[0].numel()
+        labels = self.labels[: len(samples)]
         figures = evaluate_samples(samples, labels, self.test, self.train, self.extractor, self.judge, section.seed)
-        batches = _batches(self.test_batch, section.batch)
-        likelihood = nll(model, batches, section.seed, dims, threads=cpus(), draws=NLL_DRAWS)
+        if _asks(condition(model, self.asked), self.asked.captions):
+            scenes = attributes_of(within_home(self.recipe.data.root), "test")
+            shown = caption_accuracy(samples, [scenes[place] for place in self.places[: len(samples)]])
+            figures |= {f"caption_{name}": figure for name, figure in shown.items()}
+        if isinstance(model, Reconstructs):
+            figures |= self._reconstruction(model)
+        if isinstance(model, Bounded):
+            batches = [self.test_batch[at : at + section.batch] for at in range(0, len(self.test_batch), section.batch)]
+            dims = self.test_batch.images[0].numel()
+            figures |= nll(model, batches, section.seed, dims, threads=cpus(), draws=NLL_DRAWS).figures()
         classes = {self.manifest.classes[int(k)]: v for k, v in self.judge.by_class(samples, labels).items()}
         seconds = time.perf_counter() - started
-        return Evaluation(self.spec, figures | likelihood.figures(), classes, seconds, network_calls(model))
+        return Evaluation(self.spec, figures, classes, seconds, network_calls(model, self.asked[:1]))
+
+    def _reconstruction(self, model: Reconstructs) -> dict[str, Figure]:
+        """Of the test images: FID of what the model makes of them again against them, with how far each is from its own."""
+        batch, size = self.test_batch.images, self.recipe.evaluate.batch
+        again = as_bytes(torch.cat([model.reconstruct(part) for part in batch.split(size)]), self.manifest.levels)
+        seed = self.recipe.evaluate.seed
+        found, real = (Resampled.of(self.extractor.features(images).features, seed, name, self.test.labels)
+                       for images, name in ((again, "reconstructed"), (self.test.images, "reference")))  # fmt: skip
+        return {"rfid": fid_figure(found, real), "psnr": psnr_figure(self.test.images, again)}
 
     def fid(self, samples: Tensor) -> float:
         """FID of samples (N, C, H, W) uint8 against the test images."""
@@ -93,8 +124,14 @@ class Evaluator:
         return fid(Moments.of(features), Moments.of(self.extractor.features(self.test.images).features))
 
 
-def network_calls(model: Any) -> int | None:
-    """How often one sample goes through a network, a guiding one's calls included: counted while one is drawn.
+def condition(model: Any, batch: Batch) -> Cond:
+    """What the model is asked for to draw images like these."""
+    return model.condition(batch) if isinstance(model, Conditioned) else batch.labels
+
+
+def network_calls(model: Any, like: Batch) -> int | None:
+    """How often one sample goes through a network, a guiding one's calls included: counted while one like ``like``, a
+    batch of one, is drawn.
 
     None for a model that is no module, whose networks are its own affair.
     """
@@ -110,7 +147,7 @@ def network_calls(model: Any) -> int | None:
     hooks = [network.register_forward_hook(count) for network in networks]
     drawing: Samples = model  # type: ignore[assignment]
     try:
-        drawing.sample(Keys.range(0, 0, 1), torch.zeros(1, dtype=torch.int64))
+        drawing.sample(Keys.range(0, 0, 1), condition(model, like))
     finally:
         for hook in hooks:
             hook.remove()
@@ -128,15 +165,29 @@ def _spread(labels: Tensor, count: int) -> Tensor:
     return torch.tensor(chosen, dtype=torch.int64)
 
 
-def _batches(batch: Batch, size: int) -> list[Batch]:
-    parts = range(0, len(batch), size)
-    labels = batch.labels
-    return [
-        Batch(
-            batch.images[start : start + size],
-            None if labels is None else labels[start : start + size],
-            batch.ordinals[start : start + size],
-            batch.keys[start : start + size],
-        )
-        for start in parts
-    ]
+def _alike(batch: Batch, labels: Tensor) -> tuple[Batch, list[int]]:
+    """Images of these labels, (N,), each class's own in turn and again from its first, and their places in the batch.
+
+    Their ordinals count from 0.
+    """
+    assert batch.labels is not None
+    places = {int(label): (batch.labels == label).nonzero()[:, 0] for label in labels.unique()}
+    given = dict.fromkeys(places, 0)
+    chosen = []
+    for label in labels.tolist():
+        own = places[label] if len(places[label]) else torch.arange(len(batch))
+        chosen.append(int(own[given[label] % len(own)]))
+        given[label] += 1
+    return replace(batch[torch.tensor(chosen)], ordinals=torch.arange(len(labels)), labels=labels), chosen
+
+
+def _asks(cond: Cond, captions: Tensor | None) -> bool:
+    """Whether the captions are (a part of) what images are drawn for."""
+    parts = cond if isinstance(cond, tuple) else (cond,)
+    return captions is not None and any(part is captions for part in parts)
+
+
+def _around(recipe: Recipe) -> dict[str, Any]:
+    """What else decides how samples are drawn."""
+    upsampling = {"upsampling": recipe.upsampling.plain()} if recipe.upsampling else {}
+    return upsampling | ({"cascade": recipe.model.plain()} if recipe.model.method == "cascade" else {})

@@ -6,7 +6,7 @@ from langevin.config.paths import within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import MANIFEST, Manifest
 from langevin.data.shards import write_dataset
-from langevin.data.sources import Digits, Folder, Source
+from langevin.data.sources import Digits, Folder, Reduced, Shapes, Source
 from langevin.stages.progress import Stage
 
 
@@ -35,6 +35,12 @@ def _source(recipe: Recipe) -> Source:
     data = recipe.data
     if data.source == "digits":
         return Digits()
-    assert data.images is not None  # the recipe's own check
-    assert data.size is not None
-    return Folder(within_home(data.images), data.size, data.channels)
+    size = data.reduced_from or data.size
+    assert size is not None  # the recipe's own check
+    if data.source == "shapes":
+        assert data.count is not None
+        source: Source = Shapes(size, data.count)
+    else:
+        assert data.images is not None
+        source = Folder(within_home(data.images), size, data.channels)
+    return Reduced(source, data.size) if data.reduced_from and data.size else source

@@ -63,11 +63,11 @@ def summary(recipe: Recipe) -> str:
     evaluated, promoted = read_json(outputs.evaluation, "evaluate"), read_json(outputs.promotion, "promote")
     generated = read_json(outputs.generated / "manifest.json", "generate")
     spec = Evaluation.from_json(evaluated["evaluation"]).spec
-    network, sampling = recipe.model.network, spec.sampling
+    sampling = spec.sampling
     accuracy = "" if spec.extractor_accuracy is None else f", right on {spec.extractor_accuracy:.1%} of the test images"
     lines = {
-        "trained": f"{recipe.name}: {recipe.model.method}, a UNet of {network.channels} channels and "
-        f"{evaluated['parameters']:,} parameters, {evaluated['images']:,} images",
+        "trained": f"{recipe.name}: {recipe.model.method}, {evaluated['parameters']:,} parameters, "
+        f"{evaluated['images']:,} images",
         "measured": f"{spec.generated_n:,} samples of seed {spec.seed}, {sampling['sampler']} in {sampling['steps']} steps, "
         f"guidance {sampling['guidance']:g}; spec {spec.hash}",
         "extractor": f"{spec.extractor}{accuracy}",

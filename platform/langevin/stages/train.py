@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from langevin.cluster.session import cpus, enough
 from langevin.cluster.submit import is_job_server, submit
 from langevin.cluster.train import train as train_on
 from langevin.cluster.training import Training
+from langevin.config.load import build, description
 from langevin.config.paths import home, within_home
 from langevin.config.recipe import Recipe
+from langevin.config.trained import codec_of, latents_of, parts_of
 from langevin.data.manifest import Manifest
 from langevin.data.reader import Reader
 from langevin.errors import CheckpointError
+from langevin.protocols import Trainable
 from langevin.stages.outputs import Outputs, write_json, write_text
 from langevin.stages.progress import Stage, say
 from langevin.tracking.spool import Spool
@@ -25,12 +30,18 @@ CURVES = {"loss": "train/loss", "validation_loss": "validation/loss", "images_pe
 
 def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict[str, Any]:
     """Trains, or goes on with a training that was interrupted; leaves out/RECIPE/training.json and history.csv."""
-    manifest = Manifest.load(within_home(recipe.data.root))
+    root = within_home(recipe.training_root)
+    manifest = latents_of(recipe) if recipe.latents else Manifest.load(root)
     for split in ("train", "validation"):  # damaged shards are found here, before any worker starts
-        Reader(within_home(recipe.data.root), split, recipe.seed, recipe.train.batch)
+        Reader(root, split, recipe.seed, recipe.train.batch)
+    if recipe.latents:
+        codec_of(recipe)
     if address is None:
         enough(workers, cpus(), "this machine", path)
-    training = Training.of(recipe, manifest, path.parent)
+    training = Training.of(recipe, path.parent)
+    model = build(recipe, Manifest.load(within_home(recipe.data.root)))  # bad combinations are found here, too
+    if not isinstance(model, Trainable):
+        return _leave(recipe, training, manifest, _put_together(recipe, training, manifest, model))
     before = checkpoints.latest(training.checkpoints)
     if before is not None:
         _check(before, recipe, manifest)
@@ -45,6 +56,11 @@ def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict
     else:
         with Stage("train", recipe.train.images) as stage:
             last = train_on(training, address, workers, lambda at: _show(stage, at))
+    return _leave(recipe, training, manifest, last)
+
+
+def _leave(recipe: Recipe, training: Training, manifest: Manifest, last: Checkpoint) -> dict[str, Any]:
+    """The small files that later stages read."""
     result = {
         "run": training.name,
         "checkpoint": str(last.folder.relative_to(home())),
@@ -57,6 +73,13 @@ def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict
     _write_history(outputs.history, training, recipe)
     write_json(outputs.training, result)
     return result
+
+
+def _put_together(recipe: Recipe, training: Training, manifest: Manifest, model: nn.Module) -> Checkpoint:
+    """The checkpoint of a model whose parts are trained already: their weights, at the images that all of them saw."""
+    seen = sum(part.images for part in parts_of(recipe))
+    folder = training.checkpoints / f"{seen:012d}"
+    return checkpoints.save_average(folder, model.state_dict(), seen, description(recipe, manifest))
 
 
 def _check(checkpoint: Checkpoint, recipe: Recipe, manifest: Manifest) -> None:

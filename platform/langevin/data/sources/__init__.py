@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 from langevin.data.sources.digits import Digits
 from langevin.data.sources.folder import Folder
+from langevin.data.sources.reduced import Reduced
+from langevin.data.sources.shapes import Shapes
 from langevin.data.sources.source import Source, SourceImage, SourceInfo
 
-SOURCES: dict[str, Callable[..., Source]] = {"digits": Digits, "folder": Folder}
+SOURCES: dict[str, Callable[..., Source]] = {"digits": Digits, "folder": Folder, "shapes": Shapes}
 
-__all__ = ["SOURCES", "Digits", "Folder", "Source", "SourceImage", "SourceInfo"]
+__all__ = ["SOURCES", "Digits", "Folder", "Reduced", "Shapes", "Source", "SourceImage", "SourceInfo"]

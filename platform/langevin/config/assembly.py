@@ -1,0 +1,74 @@
+"""From what a checkpoint says of its model, plain JSON, to the model: methods and the wrappers around them, parts in parts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from langevin.config import model as sections
+from langevin.config.checks import check_task
+from langevin.config.model import MODEL
+from langevin.config.parts import Task
+from langevin.config.recipe import Upsampling
+from langevin.config.sampling import Bound, Sample
+from langevin.config.table import METHODS
+from langevin.diffusion.schedules import CosineVP
+from langevin.methods.captioned import Captioned, captioned
+from langevin.methods.cascade import Cascade
+from langevin.methods.latent import Latent
+from langevin.methods.super_resolution import (
+    Augmentation,
+    BlurAugmentation,
+    NoAugmentation,
+    NoiseAugmentation,
+    SuperResolution,
+)
+
+
+def assembled(said: dict[str, Any], sample: Sample | None = None, bound: Bound | None = None) -> nn.Module:
+    """The model with fresh weights. said: its description (config/load.py); sample, bound: in place of its own.
+
+    KeyError, TypeError or ValidationError where the description is none; ConfigError where the parts do not fit.
+    """
+    model = MODEL.validate_json(json.dumps(said["model"]))
+    if isinstance(model, sections.Cascade):
+        base, *stages = (assembled(part) for part in said["parts"])
+        told: list[Any] = [stage.inner if isinstance(stage, Captioned) else stage for stage in stages]
+        return Cascade(base, told, model.levels)
+    sample = sample or _read(Sample, said["sample"])
+    bound = bound or _read(Bound, said["bound"])
+    codec: Any = assembled(said["codec"]).codec if "codec" in said else None
+    upsampling = _read(Upsampling, said["upsampling"]) if "upsampling" in said else None
+    task = task_of(said)
+    if codec is not None:
+        task = replace(task, image_shape=codec.latent_shape, levels=0)
+    check_task(model, sample, task)
+    module = METHODS[model.method](model, sample, bound, task)
+    if upsampling:
+        module = SuperResolution(
+            module, upsampling.lower, task.image_shape[1], augmentation(upsampling), upsampling.level
+        )  # type: ignore[arg-type]
+    if codec is not None:
+        module = Latent(codec, module)
+    return captioned(module) if getattr(model, "text", None) else module
+
+
+def task_of(said: dict[str, Any]) -> Task:
+    """What the data of a described model ask of it."""
+    data = said["data"]
+    captions, told = bool(data.get("captions")), "upsampling" in said
+    return Task(tuple(data["shape"]), len(data["classes"]), data["levels"], captions, told)
+
+
+def augmentation(section: Upsampling) -> Augmentation:
+    """How a stage's smaller images are made worse."""
+    if section.augmentation == "noise":
+        return NoiseAugmentation(CosineVP(), section.largest)
+    return BlurAugmentation() if section.augmentation == "blur" else NoAugmentation()
+
+
+def _read(section: type[Any], plain: dict[str, Any]) -> Any:
+    return section.model_validate_json(json.dumps(plain))

@@ -1,0 +1,114 @@
+"""Texts as vectors, and networks that read them: a transformer over bytes, and attention from pixels to its tokens."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from langevin.networks.layers import Attention, Norm, Perceptron, ResidualBlock, Stage, TokenAttention, zeroed
+
+
+class Text(NamedTuple):
+    """What a network reads. tokens: (B, M, width); mask: (B, M) bool, true where there is a token, in every row
+    somewhere; pooled: (B, width), the whole text in one vector.
+
+    An encoder of texts is a module with a ``width``: encoder(captions, batch) -> Text of ``batch`` rows, captions: (B, L)
+    int64 or None. A row without positive values, and None, is "no text".
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+
+
+class TextBlock(nn.Module):
+    """Attention among a text's tokens, then a perceptron of each; both see a layer norm of their input (pre-norm)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm_attend, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attend, self.mlp = TokenAttention(width, heads), Perceptron(width)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        normed = self.norm_attend(tokens)
+        tokens = tokens + self.attend(normed, normed, mask)
+        out: Tensor = tokens + self.mlp(self.norm_mlp(tokens))
+        return out
+
+
+class TextEncoder(nn.Module):
+    """A transformer over the bytes of UTF-8. captions: (B, L) int64, bytes 1 .. 255 and padding <= 0 -> Text, M = length + 1.
+
+    The first token begins the text, or says that there is none; its last state is the pooled vector. A text is cut after
+    ``length`` bytes, and padded to them always: how far it came padded does not show. Learned positions; heads divide width.
+    """
+
+    def __init__(self, width: int, layers: int, heads: int, length: int) -> None:
+        super().__init__()
+        self.width, self.length = width, length
+        self.bytes = nn.Embedding(256, width)  # the first is of no byte
+        self.first = nn.Parameter(
+            torch.randn(2, width)
+        )  # "no text" and "here begins one", in one for a gradient to both
+        self.positions = nn.Parameter(0.02 * torch.randn(length, width))
+        self.layers = nn.ModuleList(TextBlock(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, captions: Tensor | None, batch: int) -> Text:
+        if captions is None:
+            captions = torch.zeros(batch, self.length, dtype=torch.int64, device=self.first.device)
+        captions = pad(captions[:, : self.length], (0, max(self.length - captions.shape[1], 0)))
+        read = captions > 0
+        told = read.any(dim=1)
+        mask = torch.cat([torch.ones_like(told)[:, None], read], dim=1)
+        tokens = torch.cat(
+            [self.first[told.long()][:, None], self.bytes(captions.clamp(min=0)) + self.positions], dim=1
+        )
+        for layer in self.layers:
+            tokens = layer(tokens, mask)
+        tokens = self.norm(tokens)
+        return Text(tokens * mask[:, :, None], mask, tokens[:, 0])
+
+
+class TextAttention(nn.Module):
+    """Attention among all pixels, then from each of them to a text's tokens. Rombach et al. 2022, section 3.3.
+
+    x: (B, C, H, W) and a Text of ``width``. head_channels, norm: as Attention's. The text's branch starts as nothing.
+    """
+
+    def __init__(self, channels: int, width: int, head_channels: int | None, norm: Norm | None) -> None:
+        super().__init__()
+        self.pixels = Attention(channels, head_channels, norm)
+        self.norm = norm(channels) if norm else nn.Identity()
+        self.read = TokenAttention(channels, self.pixels.heads, width)
+        zeroed(self.read.out)
+
+    def forward(self, x: Tensor, text: Text) -> Tensor:
+        x = self.pixels(x)
+        pixels = self.norm(x).flatten(2).transpose(1, 2)
+        read = self.read(pixels, text.tokens, text.mask)
+        out: Tensor = x + read.transpose(1, 2).reshape(x.shape)
+        return out
+
+
+class TextStage(Stage):
+    """A residual block and attention that reads."""
+
+    def __init__(self, residual: ResidualBlock, attend: TextAttention) -> None:
+        super().__init__(residual, attend)
+
+    def forward(self, x: Tensor, embedding: Tensor, text: Text | None = None) -> Tensor:
+        out: Tensor = self.attend(self.residual(x, embedding), text)
+        return out
+
+
+def one_condition(classes: int, text: nn.Module | None) -> int:
+    """The width of the text's encoder, 0 for none. ValueError where a network would be told classes and a text."""
+    if text is None:
+        return 0
+    if classes:
+        raise ValueError(f"a network is told a text or one of its {classes} classes, not both")
+    return int(text.width)  # type: ignore[arg-type]
