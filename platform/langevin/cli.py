@@ -64,11 +64,29 @@ def recipes(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(what: Annotated[str, typer.Argument(metavar="RECIPE|models:/NAME/VERSION")], as_json: Json = False) -> None:
-    """A recipe with all its defaults, or a registered model with its lineage."""
+def show(
+    what: Annotated[str, typer.Argument(metavar="RECIPE|models:/NAME/VERSION")],
+    plan: Annotated[bool, typer.Option("--plan", help="what the recipe costs: memory, hours; needs no data")] = False,
+    gpus: Annotated[int, typer.Option(min=1, help="of the plan: how many GPUs")] = 1,
+    kind: Annotated[str, typer.Option(help="of the plan: what GPUs, such as H100 or A100-80")] = "H100",
+    utilisation: Annotated[float, typer.Option(help="of the plan: the share of the peak that is reached")] = 0.4,
+    precision: Annotated[
+        str, typer.Option(help="of the plan: fp32, as the training loop is, tf32, bf16 or fp16")
+    ] = "fp32",
+    as_json: Json = False,
+) -> None:
+    """A recipe with all its defaults, or what it would cost, or a registered model with its lineage."""
     from langevin.config.load import load_recipe
     from langevin.stages.show import lines, model
 
+    if plan:
+        from langevin.stages import plan_lines
+        from langevin.stages.plan import Machine
+        from langevin.stages.plan import plan as run
+
+        priced = run(Path(what), Machine(gpus, kind, utilisation, precision))
+        _print(priced, as_json, plan_lines.lines(priced))
+        return
     shown = model(what) if what.startswith("models:") else load_recipe(Path(what)).plain()
     _print(shown, as_json, lines(shown))
 
@@ -172,6 +190,25 @@ def compare(
 
 
 @app.command()
+def sweep(
+    recipe: RecipeFile,
+    field: Annotated[str, typer.Argument(help="a setting of the recipe's sample section, such as guidance or steps")],
+    values: Annotated[
+        list[str], typer.Argument(help="as a recipe would write them, lists in quotes", metavar="VALUE...")
+    ],
+    images: Annotated[int | None, typer.Option(min=50, help="drawn at each value, in place of evaluate.images")] = None,
+    as_json: Json = False,
+) -> None:
+    """One sampling setting at several values, on the trained checkpoint and with the same noise: nothing is trained."""
+    from langevin.config.load import load_recipe
+    from langevin.stages.sweep import markdown
+    from langevin.stages.sweep import sweep as run
+
+    result = run(load_recipe(recipe), recipe, field, values, images)
+    _print(result, as_json, markdown(result))
+
+
+@app.command()
 def promote(recipe: RecipeFile, as_json: Json = False) -> None:
     """Registers the evaluated checkpoint; it becomes @champion if it is better, else @challenger."""
     from langevin.config.load import load_recipe
@@ -185,6 +222,9 @@ def promote(recipe: RecipeFile, as_json: Json = False) -> None:
 def generate(
     recipe: RecipeFile,
     model: Annotated[str | None, typer.Option(help="models:/NAME@ALIAS or models:/NAME/VERSION")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="a file of texts, one a line, to ask a model for that reads captions")
+    ] = None,
     images: Annotated[int | None, typer.Option(min=1, help="how many")] = None,
     seed: Annotated[int | None, typer.Option(help="sample i depends on the seed and i alone")] = None,
     out: Annotated[Path | None, typer.Option(help="the folder to write; a stopped job goes on there")] = None,
@@ -192,11 +232,12 @@ def generate(
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Images from a registered model, as shards with labels, seeds and a manifest that names the exact version."""
+    """Images from a registered model, as shards with labels or prompts, seeds and a manifest that names the exact version."""
     from langevin.config.load import load_recipe
     from langevin.stages.generate import generate as run
 
-    given = {"model": model, "images": images, "seed": seed, "workers": workers}
+    texts = None if prompts is None else str(prompts.absolute())
+    given = {"model": model, "prompts": texts, "images": images, "seed": seed, "workers": workers}
     result = run(load_recipe(recipe), recipe, {k: v for k, v in given.items() if v is not None}, out, address)
     _print(result, as_json, f"generate: {result['samples']:,} images of {result['model']} -> {result['folder']}")
 

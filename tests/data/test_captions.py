@@ -16,8 +16,8 @@ from langevin.data.index import write_index
 from langevin.data.integrity import verify
 from langevin.data.latents import LatentBatch, write_latents
 from langevin.data.manifest import Manifest, Split
-from langevin.data.reader import Reader, attributes_of, read_split
-from langevin.data.records import texts_of
+from langevin.data.reader import Reader, attributes_of, first_captions, read_split
+from langevin.data.records import as_captions, texts_of
 from langevin.data.shards import Sample, encode, write_dataset, write_shard
 from langevin.data.sources import Shapes, Source, SourceImage, SourceInfo
 from langevin.errors import DataError
@@ -82,6 +82,25 @@ def test_the_reader_gives_captions_however_much_it_keeps(shapes: Path, cache_byt
         assert texts_of(batch.captions) == [STORED[key].caption for key in batch.keys]
         pixels = torch.from_numpy(np.stack([STORED[key].pixels for key in batch.keys])).permute(0, 3, 1, 2)
         torch.testing.assert_close(batch.images, pixels / 127.5 - 1)
+
+
+def test_the_first_captions_of_a_split(shapes: Path, digits: Path) -> None:
+    known = [STORED[key].caption for key in read_split(shapes, "test").keys]
+    assert first_captions(shapes, "test", 3) == tuple(known[:3])
+    assert first_captions(shapes, "test", 10_000) == tuple(known)
+    with pytest.raises(DataError, match="no captions"):
+        first_captions(digits, "test", 3)
+
+
+def test_texts_become_captions_as_the_data_have_them(shapes: Path) -> None:
+    batch = read_split(shapes, "test")
+    assert batch.captions is not None
+    again = as_captions(texts_of(batch.captions))
+    assert again.dtype == batch.captions.dtype
+    assert torch.equal(again, batch.captions[:, : again.shape[1]])
+    assert as_captions(["", ""]).tolist() == [[0], [0]]
+    with pytest.raises(DataError, match="zero byte"):
+        as_captions(["a", "b\0"])
 
 
 def test_attributes_come_in_stored_order(shapes: Path, digits: Path) -> None:

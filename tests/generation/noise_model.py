@@ -15,13 +15,16 @@ from langevin.randomness import Keys, Noise
 
 
 class NoiseModel:
+    """Told classes it adds a tenth of their number, told captions a hundredth of their first letter's."""
+
     def __init__(self, pause_s: float = 0.0) -> None:
         self.pause_s = pause_s
 
     def sample(self, keys: Keys, cond: torch.Tensor) -> torch.Tensor:
         time.sleep(self.pause_s)
         noise = Noise(keys).normal("image", torch.empty(len(keys), 1, 4, 4))
-        return (noise + cond[:, None, None, None] / 10).clamp(-1, 1)
+        told = cond / 10 if cond.ndim == 1 else cond[:, 0] / 100
+        return (noise + told[:, None, None, None]).clamp(-1, 1)
 
 
 def request(**changes: object) -> Request:
@@ -40,8 +43,11 @@ def request(**changes: object) -> Request:
     return Request(**(values | changes))  # type: ignore[arg-type]
 
 
-def run(folder: Path, pause_s: float = 0.0) -> dict[str, object]:
-    asked, model = request(), NoiseModel(pause_s)
+PROMPTS = ("ein roter Würfel", "7", "青い立方体")
+
+
+def run(folder: Path, pause_s: float = 0.0, **changes: object) -> dict[str, object]:
+    asked, model = request(**changes), NoiseModel(pause_s)
     finished = done(folder, asked)
     for unit in units(asked):
         if unit.index not in finished:
@@ -50,4 +56,4 @@ def run(folder: Path, pause_s: float = 0.0) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), pause_s=0.05)
+    run(Path(sys.argv[1]), pause_s=0.05, prompts=tuple(sys.argv[2:]) or None)

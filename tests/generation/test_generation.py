@@ -17,14 +17,15 @@ import pytest
 import torch
 
 from langevin.data.quantisation import quantise, to_bytes
+from langevin.data.records import as_captions, texts_of
 from langevin.errors import ConfigError, LangevinError, NumericsError
 from langevin.generation.gate import check
 from langevin.generation.ledger import MANIFEST, done, finish, request_of
-from langevin.generation.plan import Unit, units
+from langevin.generation.plan import Request, Unit, units
 from langevin.generation.writer import read_images, write_unit
 from langevin.randomness import Keys
 
-from .noise_model import NoiseModel, request, run
+from .noise_model import PROMPTS, NoiseModel, request, run
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -38,8 +39,40 @@ def test_units_cover_every_sample_once() -> None:
 
 
 def test_labels_cycle_through_the_classes_or_through_those_named() -> None:
-    assert [request().label_of(i) for i in range(5)] == [0, 1, 2, 0, 1]
-    assert [request(labels=("two", "zero")).label_of(i) for i in range(4)] == [2, 0, 2, 0]
+    assert request().asked.cond(0, 5).tolist() == [0, 1, 2, 0, 1]
+    assert request(labels=("two", "zero")).asked.cond(1, 5).tolist() == [0, 2, 0, 2]
+
+
+def test_prompts_cycle_as_the_datas_captions_and_do_not_depend_on_the_unit() -> None:
+    asked = request(prompts=PROMPTS).asked
+    whole = asked.cond(0, 8)
+    assert whole.dtype == torch.int64
+    assert texts_of(whole) == [PROMPTS[i % 3] for i in range(8)]
+    assert torch.equal(asked.cond(1, 2), whole[1:2])  # the shortest one alone is padded as among the others
+    assert texts_of(request(prompts=("", "a")).asked.cond(0, 2)) == ["", "a"]
+
+
+def test_requests_of_classes_keep_their_digests() -> None:
+    """Frozen: folders of before there were prompts name them, and an interrupted job must go on there."""
+    assert request().digest == "4bd96322047e"
+    assert request(labels=("two", "zero"), n=3).digest == "8cf495fc71ad"
+    assert "prompts" not in request().plain()
+
+
+def test_prompts_are_a_part_of_the_request() -> None:
+    one = request(prompts=PROMPTS)
+    assert "labels" not in one.plain()
+    assert (
+        len({request().digest, one.digest, request(prompts=PROMPTS[:2]).digest, request(prompts=PROMPTS[::-1]).digest})
+        == 4
+    )
+    assert request(prompts=PROMPTS, labels=("two",)).digest == one.digest  # means nothing
+
+
+@pytest.mark.parametrize("changes", [{}, {"labels": ("two", "zero")}, {"prompts": PROMPTS}])
+def test_a_request_comes_back_from_its_manifest(changes: dict[str, object]) -> None:
+    asked = request(**changes)
+    assert Request.of(json.loads(json.dumps(asked.plain()))) == asked
 
 
 @pytest.mark.parametrize(
@@ -49,6 +82,8 @@ def test_labels_cycle_through_the_classes_or_through_those_named() -> None:
         ({"unit": 0}, "unit"),
         ({"model": "models:/noise@champion"}, "model"),
         ({"labels": ("ten",)}, "labels"),
+        ({"prompts": ()}, "prompts"),
+        ({"prompts": ("a\0b",)}, "prompts"),
     ],
 )
 def test_a_request_that_cannot_be_meant_names_its_field(changes: dict[str, object], field: str) -> None:
@@ -59,28 +94,58 @@ def test_a_request_that_cannot_be_meant_names_its_field(changes: dict[str, objec
 
 def test_images_are_the_samples_of_seed_and_place_whatever_the_unit(tmp_path: Path) -> None:
     run(tmp_path)
-    images, labels = read_images(tmp_path)
+    found = read_images(tmp_path)
     cond = torch.arange(50) % 3
     expected = NoiseModel().sample(Keys.range(5, 0, 50), cond)
-    np.testing.assert_array_equal(images, to_bytes(quantise(expected, 17), 17).numpy())
-    np.testing.assert_array_equal(labels, cond.numpy())
+    np.testing.assert_array_equal(found.images, to_bytes(quantise(expected, 17), 17).numpy())
+    assert found.labels is not None
+    np.testing.assert_array_equal(found.labels, cond.numpy())
+    assert found.prompts is None
+
+
+@pytest.mark.parametrize("unit", [8, 50])
+def test_so_they_are_of_prompts(tmp_path: Path, unit: int) -> None:
+    run(tmp_path, prompts=PROMPTS, unit=unit)
+    found = read_images(tmp_path)
+    prompts = tuple(PROMPTS[i % 3] for i in range(50))
+    expected = NoiseModel().sample(Keys.range(5, 0, 50), as_captions(prompts))
+    np.testing.assert_array_equal(found.images, to_bytes(quantise(expected, 17), 17).numpy())
+    assert (found.prompts, found.labels) == (prompts, None)
 
 
 def test_every_sample_says_where_it_comes_from(tmp_path: Path) -> None:
     manifest = run(tmp_path)
     with tarfile.open(tmp_path / "samples-00001.tar") as tar:
+        names = [name for name in tar.getnames() if name.startswith("sample-000000009")]
         said = json.loads(tar.extractfile("sample-000000009.json").read())  # type: ignore[union-attr]
+    assert names == [f"sample-000000009.{ending}" for ending in ("cls", "json", "png")]
     assert said == {"ordinal": 9, "seed": 5, "label": 0, "class": "zero", "model": "models:/noise/7"}
     assert manifest["request"]["model"] == "models:/noise/7"  # type: ignore[index]
     assert manifest["samples"] == 50
 
 
-def test_killed_at_any_moment_and_run_again_it_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_every_sample_of_a_prompt_says_it(tmp_path: Path) -> None:
+    manifest = run(tmp_path, prompts=PROMPTS)
+    with tarfile.open(tmp_path / "samples-00001.tar") as tar:
+        names = [name for name in tar.getnames() if name.startswith("sample-000000011")]
+        said = json.loads(tar.extractfile("sample-000000011.json").read())  # type: ignore[union-attr]
+        text = tar.extractfile("sample-000000011.txt").read().decode()  # type: ignore[union-attr]
+    assert names == [f"sample-000000011.{ending}" for ending in ("json", "png", "txt")]
+    assert said == {"ordinal": 11, "seed": 5, "prompt": PROMPTS[2], "model": "models:/noise/7"}
+    assert text == PROMPTS[2]
+    assert manifest["request"]["prompts"] == list(PROMPTS)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("prompts", [None, PROMPTS], ids=["classes", "prompts"])
+def test_killed_at_any_moment_and_run_again_it_gives_the_same_bytes(
+    tmp_path: Path, prompts: tuple[str, ...] | None
+) -> None:
     undisturbed, disturbed = tmp_path / "a", tmp_path / "b"
-    run(undisturbed)
+    run(undisturbed, prompts=prompts)
+    writer = [sys.executable, str(Path(__file__).with_name("noise_model.py")), str(disturbed), *(prompts or ())]
     kills = 0
     for units_before_death in (1, 3, 5):
-        child = subprocess.Popen([sys.executable, str(Path(__file__).with_name("noise_model.py")), str(disturbed)])
+        child = subprocess.Popen(writer)
         while child.poll() is None and len(list(disturbed.glob("*.tar*"))) < units_before_death:
             time.sleep(0.002)
         if child.poll() is None:
@@ -89,7 +154,7 @@ def test_killed_at_any_moment_and_run_again_it_gives_the_same_bytes(tmp_path: Pa
         child.wait()
         assert not (disturbed / MANIFEST).exists()
     assert kills == 3
-    run(disturbed)
+    run(disturbed, prompts=prompts)
     assert contents(disturbed) == contents(undisturbed)
 
 

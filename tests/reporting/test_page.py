@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from langevin.reporting.figures import DARK, LIGHT, class_grid, curve, trajectory
+from langevin.reporting.figures import DARK, LIGHT, _text_width, _wrapped, caption_grid, class_grid, curve, trajectory
 from langevin.reporting.page import Picture, Report, Section, Table, render
 from langevin.reporting.sheets import contact_sheet
 
@@ -76,6 +76,41 @@ def test_the_grid_shows_each_class_in_its_row() -> None:
     picture = np.asarray(Image.open(io.BytesIO(class_grid(images, np.arange(12) % 3, ["a", "b", "c"]))).convert("L"))
     rows = [int(np.median(np.nonzero((picture == grey).any(axis=1))[0])) for grey in greys]
     assert rows == sorted(rows)
+
+
+def test_images_stand_under_their_captions_in_reading_order() -> None:
+    """Each of a flat grey of its own: read back, they come in rows of three, and a longer caption moves its row down."""
+    greys = [30, 80, 100, 150, 200]
+    images = np.stack([np.full((1, 8, 8), grey, np.uint8) for grey in greys])
+
+    def places(captions: list[str]) -> list[tuple[int, int]]:
+        picture = np.asarray(Image.open(io.BytesIO(caption_grid(images, captions, columns=3))))
+        found = [(picture == grey).all(axis=2) for grey in greys]
+        assert min(mask.sum() for mask in found) >= 200**2
+        return [(int(np.median(np.nonzero(mask)[0])), int(np.median(np.nonzero(mask)[1]))) for mask in found]
+
+    short = places(["a", "b", "c", "d", ""])
+    (y, x), (_, x1), (_, x2), (y3, _), _ = short
+    assert short == [(y, x), (y, x1), (y, x2), (y3, x), (y3, x1)]
+    assert x < x1 < x2
+    assert y < y3
+    long = places(["a", "b", "c", "d", "a text of many words that nobody can write in a single line"])
+    assert long[:3] == short[:3]
+    assert long[3][0] == long[4][0] > y3
+    with pytest.raises(ValueError, match="2 captions cannot stand over 5 images"):
+        caption_grid(images, ["a", "b"])
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # not every machine has a font for every script
+@pytest.mark.parametrize(
+    "text", ["", "word", "several words of a text", "x" * 300, "青い立方体" * 20, "a <b> $c$ " * 30]
+)
+def test_captions_are_broken_into_lines_that_fit(text: str) -> None:
+    lines = _wrapped(text, 214)
+    assert 1 <= len(lines) <= 6
+    assert all(_text_width(line, 22) <= 214 for line in lines[:-1])
+    whole = "".join("".join(lines).split())
+    assert whole.endswith("…") or whole == "".join(text.split())
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])

@@ -23,6 +23,16 @@ def is_job_server(address: str) -> bool:
     return address.startswith(("http://", "https://"))
 
 
+def seen_by_jobs(path: Path) -> str:
+    """How a job names a file: by its place in the project's folder, which is sent, or, where it lies elsewhere or in what
+    is not sent, by its own, on file systems that both see.
+    """
+    folder, path = Path.cwd(), path.absolute()
+    if not path.is_relative_to(folder) or any(path.is_relative_to(folder / left_out) for left_out in EXCLUDES):
+        return str(path)
+    return str(path.relative_to(folder))
+
+
 def submit(command: str, recipe: Path, address: str, name: str, options: Sequence[str] = ()) -> None:
     """Runs jobs/COMMAND.py RECIPE OPTIONS there and prints its log until it ends. LangevinError where the job fails.
 

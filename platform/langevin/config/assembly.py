@@ -16,6 +16,7 @@ from langevin.config.recipe import Upsampling
 from langevin.config.sampling import Bound, Sample
 from langevin.config.table import METHODS
 from langevin.diffusion.schedules import CosineVP
+from langevin.errors import ConfigError
 from langevin.methods.captioned import Captioned, captioned
 from langevin.methods.cascade import Cascade
 from langevin.methods.latent import Latent
@@ -35,9 +36,13 @@ def assembled(said: dict[str, Any], sample: Sample | None = None, bound: Bound |
     """
     model = MODEL.validate_json(json.dumps(said["model"]))
     if isinstance(model, sections.Cascade):
+        if len({bool(part["model"].get("text")) for part in said["parts"]}) > 1:
+            raise ConfigError("are told different things: some read captions and some are told classes",
+                              field="model.stages", value=list(model.stages), mend="take models of one condition")  # fmt: skip
         base, *stages = (assembled(part) for part in said["parts"])
         told: list[Any] = [stage.inner if isinstance(stage, Captioned) else stage for stage in stages]
-        return Cascade(base, told, model.levels)
+        levels = (sample or _read(Sample, said["sample"])).levels or (0.0,) * len(told)
+        return Cascade(base, told, levels)
     sample = sample or _read(Sample, said["sample"])
     bound = bound or _read(Bound, said["bound"])
     codec: Any = assembled(said["codec"]).codec if "codec" in said else None
@@ -46,11 +51,11 @@ def assembled(said: dict[str, Any], sample: Sample | None = None, bound: Bound |
     if codec is not None:
         task = replace(task, image_shape=codec.latent_shape, levels=0)
     check_task(model, sample, task)
-    module = METHODS[model.method](model, sample, bound, task)
+    module: Any = METHODS[model.method](model, sample, bound, task)
     if upsampling:
         module = SuperResolution(
             module, upsampling.lower, task.image_shape[1], augmentation(upsampling), upsampling.level
-        )  # type: ignore[arg-type]
+        )
     if codec is not None:
         module = Latent(codec, module)
     return captioned(module) if getattr(model, "text", None) else module
@@ -59,8 +64,15 @@ def assembled(said: dict[str, Any], sample: Sample | None = None, bound: Bound |
 def task_of(said: dict[str, Any]) -> Task:
     """What the data of a described model ask of it."""
     data = said["data"]
-    captions, told = bool(data.get("captions")), "upsampling" in said
+    captions, told = "captions" in data and bool(data["captions"]), "upsampling" in said
     return Task(tuple(data["shape"]), len(data["classes"]), data["levels"], captions, told)
+
+
+def readers(said: dict[str, Any]) -> list[dict[str, Any]]:
+    """The encoders of texts of a described model, as it says them; none for a model that is told classes."""
+    parts = said.get("parts", [said])  # a cascade is asked as its base is
+    found = [part["model"].get("text") for part in parts]
+    return [text for text in found if text] if found[0] else []
 
 
 def augmentation(section: Upsampling) -> Augmentation:

@@ -20,13 +20,14 @@ from langevin.errors import ConfigError
 from langevin.methods.ncsn import improved_techniques
 
 OF_SCORES = ("sscs", "euler_maruyama", "probability_flow")  # all that a method without a denoiser can be sampled by
+OF_OTHERS = ("autoregressive", "stages", "own")  # ways of models that are no denoisers
 ALONG_SDES = ("euler_maruyama",)  # whose drift is infinite where no signal is left
 SHORT_OF_DATA = (
     "euler_maruyama",
     "probability_flow",
 )  # what they follow has no value at the data, or leaves noise in them
 ENDING_AT_LAST = ("uniform", "quadratic", "uniform_log_snr")
-NETWORKS = ("network", "classifier")
+NETWORKS = ("network", "classifier", "image")
 ENDS = (("sigma_min", "sigma_max"), ("gamma_min", "gamma_max"), ("beta_min", "beta_max"))
 LENGTHS = ("steps", "sigma_max", "beta_max", "gamma_max", "beta")  # what decides how much noise there is at t = 1
 FAINTEST = 1e-3  # alpha / sigma up to which a network's error of a hundredth is ten times the image
@@ -40,6 +41,7 @@ def check(recipe: Recipe, path: Path | None) -> None:
                 "give every worker at least one")  # fmt: skip
     _check_around(recipe, path)
     if not isinstance(recipe.model, sections.Gaussian):
+        check_sampling(recipe.model, recipe.sample, recipe.bound, path)
         return
     try:
         along = schedule(recipe.model)
@@ -58,7 +60,7 @@ def _check_around(recipe: Recipe, path: Path | None) -> None:
             _refuse(path, section, None, f"is for denoising methods, and {model.method} is none", "remove it")
     if told and recipe.latents:
         _refuse(path, "upsampling", None, "enlarges images, and the model is one of latents", "remove one of the two")
-    if told and isinstance(model, sections.CLD | sections.VDM | sections.EDM2 | sections.Guided):
+    if told and isinstance(model, sections.CLD | sections.VDM | sections.EDM2 | sections.Guided | sections.CLIPGuided):
         _refuse(
             path, "model.method", model.method, "has a network that cannot be told a smaller image", "take ddpm or edm"
         )
@@ -74,7 +76,7 @@ def _check_around(recipe: Recipe, path: Path | None) -> None:
             f"is above the largest = {told.largest} that training sees",
             "lower it",
         )
-    if recipe.latents and isinstance(model, sections.Guided | sections.CLD):
+    if recipe.latents and isinstance(model, sections.Guided | sections.CLIPGuided | sections.CLD):
         _refuse(path, "model.method", model.method, "is for images, not for latents", "take ddpm, edm or rectified")
 
 
@@ -122,7 +124,7 @@ def _check_parts(model: sections.Model, path: Path | None) -> None:
             _refuse(path, "model.network.width", network.width, f"is no multiple of 4 and of the {network.heads} heads",
                     "give one")  # fmt: skip
     text = getattr(model, "text", None)
-    if text and text.width % text.heads:
+    if isinstance(text, sections.Text) and text.width % text.heads:
         _refuse(path, "model.text.width", text.width, f"is no multiple of its {text.heads} heads", "give one")
     if text and isinstance(model, sections.EDM2 | sections.Guided):
         _refuse(path, "model.condition", "caption", f"{model.method} knows classes only", "take ddpm, edm or vdm")
@@ -145,7 +147,12 @@ def check_sampling(
 ) -> None:
     """ConfigError where a model of this method cannot be sampled or bounded so. latent: it is a model of latents."""
     if not isinstance(model, sections.Gaussian):
+        _check_own(model, sample, bound, path)
         return
+    if sample.sampler in OF_OTHERS:
+        _refuse(path, "sample.sampler", sample.sampler, f"is not for {model.method}, which denoises", "take ddim")
+    if bound.kind in ("orders", "latent"):
+        _refuse(path, "bound.kind", bound.kind, f"is not for {model.method}, which denoises", "take chain")
     if latent and sample.threshold != "none":
         _refuse(
             path,
@@ -158,10 +165,26 @@ def check_sampling(
         _refuse(path, "bound.kind", "chain", "ends at grey levels, and latents have none", "take continuous or flow")
     along = schedule(model)
     _check_sampler(model, sample, along, path)
+    _check_negative(model, sample, path)
     _check_guidance(model, sample, path)
     times = _check_grid(model, sample, along, path)
     _check_ends(model, sample, times, along, path)
     _check_bound(model, bound, along, path)
+
+
+def _check_own(model: sections.Model, sample: Sample, bound: Bound, path: Path | None) -> None:
+    """Models that are no denoisers have their own way to sample and their own bound."""
+    autoregressive = isinstance(model, sections.ARDM)
+    sampler = "autoregressive" if autoregressive else "stages" if isinstance(model, sections.Cascade) else "own"
+    if sample.sampler != sampler:
+        _refuse(path, "sample.sampler", sample.sampler, f"is for denoising methods, and {model.method} is none",
+                f"take {sampler}")  # fmt: skip
+    if isinstance(model, sections.Cascade) and sample.levels and len(sample.levels) != len(model.stages):
+        _refuse(path, "sample.levels", list(sample.levels), f"are not one for each of the {len(model.stages)} stages",
+                "give as many")  # fmt: skip
+    kind = "orders" if autoregressive else "latent"
+    if bound.kind != kind and not isinstance(model, sections.Cascade):
+        _refuse(path, "bound.kind", bound.kind, f"is for denoising methods, and {model.method} is none", f"take {kind}")
 
 
 def _check_sampler(model: sections.Gaussian, sample: Sample, along: Schedule | None, path: Path | None) -> None:
@@ -195,7 +218,7 @@ def _check_guidance(model: sections.Gaussian, sample: Sample, path: Path | None)
     interval, scale = sample.guidance_interval, sample.guidance
     if interval and interval[0] >= interval[1]:
         _refuse(path, "sample.guidance_interval", list(interval), "is empty", "give [low, high]")
-    if isinstance(model, sections.Guided):
+    if isinstance(model, sections.Guided | sections.CLIPGuided):
         if interval:
             _refuse(
                 path, "sample.guidance_interval", list(interval), "is for guidance without a classifier", "remove it"
@@ -204,11 +227,32 @@ def _check_guidance(model: sections.Gaussian, sample: Sample, path: Path | None)
     if interval and scale == 1:
         _refuse(path, "sample.guidance_interval", list(interval), "chooses where sample.guidance acts, which is off at 1.0",
                 "remove it, or change sample.guidance")  # fmt: skip
-    if (scale != 1 and model.condition_dropout == 0) or (scale != 0 and model.condition_dropout == 1):
+    without, told = scale != 1 and not sample.negative, scale != 0 or sample.negative
+    if (without and model.condition_dropout == 0) or (told and model.condition_dropout == 1):
         needed, dropout = ("without", "below") if model.condition_dropout == 0 else ("with", "above")
         mend = "give the share of images that are shown without it" if dropout == "below" else "lower it"
         _refuse(path, "model.condition_dropout", model.condition_dropout,
                 f"the model never learns to do {needed} a class, and sample.guidance = {scale} asks for it", mend)  # fmt: skip
+
+
+def _check_negative(model: sections.Gaussian, sample: Sample, path: Path | None) -> None:
+    """The text that guidance leads away from."""
+    field, text, reads = "sample.negative", sample.negative, getattr(model, "text", None)
+    if not text:
+        return
+    if reads is None:
+        _refuse(path, field, text, f"leads away from a text, and this {model.method} is told classes",
+                "remove it, or give model.condition = caption")  # fmt: skip
+    if isinstance(model, sections.CLIPGuided):
+        _refuse(path, field, text, "is for guidance without a CLIP", "remove it")
+    if sample.guidance == 1:
+        _refuse(path, field, text, "is what guidance leads away from, and sample.guidance is off at 1.0",
+                "remove it, or raise sample.guidance")  # fmt: skip
+    if "\0" in text:
+        _refuse(path, field, text, "holds a zero byte", "remove it")
+    size = len(text.encode())
+    if isinstance(reads, sections.Text) and size > reads.length:
+        _refuse(path, field, text, f"has {size} bytes, of which model.text reads {reads.length}", "shorten it")
 
 
 def _check_grid(model: sections.Gaussian, sample: Sample, along: Schedule | None, path: Path | None) -> Tensor:

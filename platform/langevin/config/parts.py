@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from langevin.config import model as sections
 from langevin.config.sampling import Bound, Sample
+from langevin.data.records import as_captions
 from langevin.diffusion import grids, parameterizations, samplers, times, weightings
 from langevin.diffusion.denoiser import Clamped, Denoises, DynamicallyClamped
 from langevin.diffusion.parameterizations import Parameterization
@@ -103,16 +104,25 @@ SAMPLERS: dict[str, Callable[[Sample, Any], samplers.Sampler]] = {
 }
 
 
+def reader(section: sections.Text | sections.FrozenText) -> nn.Module:
+    """An encoder of captions: one to be trained, or one that is loaded."""
+    if isinstance(section, sections.Text):
+        return TextEncoder(section.width, section.layers, section.heads, section.length)
+    from langevin.interop.text_encoders import FrozenText
+
+    return FrozenText.load(section.encoder, section.kind, section.length)
+
+
 def network(
-    model: sections.Method,
+    model: sections.Method | sections.CLIPGuided | sections.ARDM,
     task: Task,
     conditional: bool = True,
     channels_in: int | None = None,
     channels_out: int | None = None,
 ) -> UNet | DiT | Upsampler:
     """The model's network, with an encoder of captions where the model reads them."""
-    part, reads = model.network, model.text if conditional else None
-    text = TextEncoder(reads.width, reads.layers, reads.heads, reads.length) if reads else None
+    part, reads = model.network, getattr(model, "text", None) if conditional else None
+    text = reader(reads) if reads else None
     classes = task.classes if conditional and text is None else 0
     if isinstance(part, sections.DiT):
         return DiT(
@@ -136,7 +146,7 @@ def network(
 def schedule(model: sections.Model) -> Schedule | None:
     """The schedule of a method that has a fixed one. ValueError where its values make none."""
     match model:
-        case sections.DDPM() | sections.ImprovedDDPM() | sections.Guided():
+        case sections.DDPM() | sections.ImprovedDDPM() | sections.Guided() | sections.CLIPGuided():
             return Tabulated(BETAS[model.schedule.name](model.schedule.steps))
         case sections.NCSN() | sections.NCSNv2():
             return GeometricVE(model.sigma_min, model.sigma_max)
@@ -222,7 +232,13 @@ def sampling(model: sections.Model, sample: Sample, along: Schedule | None) -> S
         sample.guidance,
         sample.guidance_interval,
         THRESHOLDS[sample.threshold],
+        negative(sample),
     )
+
+
+def negative(sample: Sample) -> Tensor | None:
+    """The caption that guidance leads away from, (1, L) int64, where one is given."""
+    return as_captions([sample.negative]) if sample.negative else None
 
 
 def bounding(model: sections.Model, bound: Bound, along: Schedule | None, task: Task) -> Bounding:

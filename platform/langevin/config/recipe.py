@@ -19,14 +19,16 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class Data(Section):
     """Where the images come from, where the shards lie, and how they are split. Paths are relative to the home folder.
 
-    images: the folder of source folder; size: pixels a side; count: images of source shapes; reduced_from: pixels a side of
-    which ``size`` are the means over blocks, so that a cascade's small images are its large ones made smaller.
+    images: the folder of source folder; size: pixels a side; classes: how many class folders are in it, for what is asked
+    before they are there (`langevin show --plan`); count: images of source shapes; reduced_from: pixels a side of which
+    ``size`` are the means over blocks, so that a cascade's small images are its large ones made smaller.
     """
 
     source: Literal["digits", "folder", "shapes"]
     root: str
     images: str | None = None
     size: Count | None = None
+    classes: Count | None = None
     count: Count | None = None
     reduced_from: Count | None = None
     channels: Literal[1, 3] = 3
@@ -37,6 +39,8 @@ class Data(Section):
     def _complete(self) -> Data:
         if self.source == "folder" and (self.images is None or self.size is None):
             raise ValueError("source folder needs images (the folder) and size (pixels a side)")
+        if self.source != "folder" and self.classes is not None:
+            raise ValueError(f"classes is for source folder, and {self.source} has its own")
         if self.source == "shapes" and (self.count is None or self.size is None):
             raise ValueError("source shapes needs count (of images) and size (pixels a side)")
         if self.reduced_from and (self.size is None or self.reduced_from % self.size):
@@ -116,9 +120,12 @@ class Evaluate(Section):
 
 
 class Generate(Section):
-    """The batch job. model: which registered one; unit: images in a unit of work, which is one shard."""
+    """The batch job. model: which registered one; unit: images in a unit of work, which is one shard; prompts: a file of
+    what a model that reads is asked for, one text a line, None for the captions of the data set's test images.
+    """
 
     model: str | None = None
+    prompts: str | None = None
     images: Count = 1000
     unit: Count = 250
     seed: int = 2

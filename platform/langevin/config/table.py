@@ -21,7 +21,9 @@ from langevin.config.parts import (
     bounding,
     fixed,
     grid,
+    negative,
     network,
+    reader,
     sampling,
     schedule,
 )
@@ -30,10 +32,12 @@ from langevin.diffusion import grids, samplers, times
 from langevin.diffusion.processes import CriticallyDampedLangevin
 from langevin.diffusion.schedules import GeometricVE, LinearVE
 from langevin.diffusion.velocity_score import VelocityScore, VelocityScoreModel
+from langevin.methods.ardm import ARDM, Drawing
 from langevin.methods.autoencoder import Autoencoder, Weights
 from langevin.methods.cld import CLD
 from langevin.methods.cld import Bounding as FlowOfState
 from langevin.methods.cld import Sampling as StateSampling
+from langevin.methods.clip_guided import clip_guided
 from langevin.methods.ddpm import ddpm
 from langevin.methods.edm import edm
 from langevin.methods.edm2 import edm2
@@ -47,11 +51,13 @@ from langevin.methods.vae import vae
 from langevin.methods.vdm import vdm
 from langevin.networks.autoencoder import Decoder, Encoder
 from langevin.networks.classifier import NoisyClassifier
+from langevin.networks.clip import NoisyCLIP
 from langevin.networks.discriminator import PatchDiscriminator
 from langevin.networks.dit import DiT
 from langevin.networks.fourier import FourierFeatures
 from langevin.networks.monotone import MonotoneNetwork
 from langevin.networks.mp_unet import MPUNet, Uncertainty
+from langevin.networks.tokens import TokenUNet, token_channels
 from langevin.networks.unet import UNet
 
 Builder = Callable[[Any, Sample, Bound, Task], nn.Module]
@@ -106,6 +112,20 @@ def _guided(model: sections.Guided, sample: Sample, bound: Bound, task: Task) ->
     )
 
 
+def _clip_guided(model: sections.CLIPGuided, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    part = model.image
+    image = NoisyClassifier(task.image_shape, part.channels, part.multipliers, part.blocks, part.attention, model.width)
+    return clip_guided(
+        network(model, task, conditional=False),
+        NoisyCLIP(image, reader(model.text), model.width),
+        BETAS[model.schedule.name](model.schedule.steps),
+        task.image_shape,
+        *_drawn(model, sample, bound, task),
+        parameterization=PREDICTIONS[model.prediction],
+        weighting=WEIGHTINGS[model.weighting](fixed(model)),
+    )
+
+
 def _ncsn(model: sections.NCSN | sections.NCSNv2, sample: Sample, bound: Bound, task: Task) -> nn.Module:
     along = GeometricVE(model.sigma_min, model.sigma_max)
     levels, step_lr = model.levels, 2e-5 * (model.sigma_min / 0.01) ** 2
@@ -119,6 +139,7 @@ def _ncsn(model: sections.NCSN | sections.NCSNv2, sample: Sample, bound: Bound, 
             sample.guidance,
             sample.guidance_interval,
             THRESHOLDS[sample.threshold],
+            negative(sample),
         )
     else:
         drawn = sampling(model, sample, along)
@@ -158,7 +179,7 @@ def _cld(model: sections.CLD, sample: Sample, bound: Bound, task: Task) -> nn.Mo
         VelocityScore(times.Stratified(model.t_min)),
         task.image_shape,
         model.condition_dropout,
-        StateSampling(SAMPLERS[sample.sampler](sample, None), grid(sample, None), sample.guidance),
+        StateSampling(SAMPLERS[sample.sampler](sample, None), grid(sample, None), sample.guidance, negative(sample)),
         FlowOfState(flow, task.levels, bound.probes),
     )
 
@@ -224,7 +245,7 @@ def _autoencoder(model: sections.Autoencoder, sample: Sample, bound: Bound, task
     halvings = min(3, math.floor(math.log2(min(task.image_shape[1:]) / 3)))  # as many as leave a patch
     return Autoencoder(
         KLCodec(encoder, decoder, encoder.latent_shape, Laplace(task.levels)),
-        PatchDiscriminator(task.image_shape, model.discriminator_channels, halvings),
+        PatchDiscriminator(task.image_shape, model.discriminator_channels, halvings) if model.adversarial else None,
         Weights(model.kl, model.adversarial, model.adversarial_from),
     )
 
@@ -239,6 +260,21 @@ def _vae(model: sections.VAE, sample: Sample, bound: Bound, task: Task) -> nn.Mo
         multipliers=part.multipliers,
         classes=task.classes,
         dropped=model.condition_dropout,
+        draws=bound.draws,
+    )
+
+
+def _ardm(model: sections.ARDM, sample: Sample, bound: Bound, task: Task) -> nn.Module:
+    values = model.base or task.levels
+    channels_in, channels_out = token_channels(task.image_shape[0], values)
+    return ARDM(
+        TokenUNet(network(model, task, channels_in=channels_in, channels_out=channels_out), task.levels, values),
+        task.image_shape,
+        task.levels,
+        base=model.base,
+        dropped=model.condition_dropout,
+        drawing=Drawing(sample.steps, sample.guidance),
+        calls=bound.calls,
     )
 
 
@@ -246,6 +282,7 @@ METHODS: dict[str, Builder] = {
     "ddpm": _ddpm,
     "improved_ddpm": _improved_ddpm,
     "guided": _guided,
+    "clip_guided": _clip_guided,
     "ncsn": _ncsn,
     "ncsnv2": _ncsn,
     "score_sde": _score_sde,
@@ -256,5 +293,6 @@ METHODS: dict[str, Builder] = {
     "rectified": _rectified,
     "autoencoder": _autoencoder,
     "vae": _vae,
+    "ardm": _ardm,
 }
-NETWORKS = (UNet, MPUNet, DiT, NoisyClassifier)
+NETWORKS = (UNet, MPUNet, DiT, NoisyClassifier, Decoder)  # of which one sample goes through some so and so often

@@ -13,6 +13,7 @@ from langevin.config.paths import home, within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
 from langevin.errors import CheckpointError, DataError
+from langevin.methods.captioned import captioned
 from langevin.training import checkpoint as checkpoints
 from langevin.training.checkpoint import Checkpoint
 
@@ -74,7 +75,10 @@ def fill(recipe: Recipe, module: nn.Module) -> None:
     if isinstance(recipe.model, sections.Cascade):
         places = ["base", *(f"stage.{number}" for number in range(len(recipe.model.stages)))]
         for part, place in zip(parts_of(recipe), places, strict=True):
-            checkpoints.load_average(part, module.get_submodule(place))
+            stage = module.get_submodule(place)
+            # in a cascade that reads, the base alone keeps the wrapper that it was trained in
+            wrapped = part.model["model"].get("text") and place != "base"
+            checkpoints.load_average(part, captioned(stage) if wrapped else stage)
     elif recipe.latents:
         weights = checkpoints.average(codec_of(recipe))
         own = {name.removeprefix(CODEC): value for name, value in weights.items() if name.startswith(CODEC)}

@@ -15,6 +15,7 @@ import numpy as np
 from langevin.data.images import CACHE_BYTES, StoredImages
 from langevin.data.manifest import Manifest
 from langevin.data.order import epoch_order
+from langevin.data.records import texts_of
 from langevin.errors import ConfigError, DataError
 from langevin.protocols import Batch
 
@@ -101,6 +102,16 @@ def read_split(root: str | Path, split: str) -> Batch:
     stored = StoredImages(root, split, cache_bytes=0)
     places = np.arange(len(stored))
     return stored.batch(places, places)
+
+
+def first_captions(root: str | Path, split: str, count: int) -> tuple[str, ...]:
+    """The captions of a split's first images in stored order, at most ``count``. DataError: the data set has none."""
+    stored = StoredImages(root, split, cache_bytes=0)
+    places = np.arange(min(count, len(stored)))
+    captions = stored.batch(places, places).captions
+    if captions is None:
+        raise DataError("its images have no captions", file=root, field="split", value=split)
+    return tuple(texts_of(captions))
 
 
 def attributes_of(root: str | Path, split: str) -> list[dict[str, Any]]:

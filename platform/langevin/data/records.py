@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +58,19 @@ def decode(record: bytes, place: Place, manifest: Manifest) -> Stored:
 def texts_of(captions: Tensor) -> list[str]:
     """The texts of a batch's captions, (B, L) int64: their bytes up to the zeros."""
     return [bytes(row[row > 0].tolist()).decode() for row in captions]
+
+
+def as_captions(texts: Sequence[str]) -> Tensor:
+    """Texts as a batch holds captions, the inverse of ``texts_of``: (B, L) int64, L the longest one's bytes, at least 1.
+
+    DataError: one with a zero byte, which would end it where it is read.
+    """
+    rows = [text.encode() for text in texts]
+    for text, row in zip(texts, rows, strict=True):
+        if 0 in row:
+            raise DataError("holds a zero byte", field="caption", value=text, mend="remove it")
+    longest = max(1, *map(len, rows))
+    return torch.tensor([list(row.ljust(longest, b"\0")) for row in rows], dtype=torch.int64)
 
 
 def split_members(record: bytes, place: Place) -> dict[str, bytes]:

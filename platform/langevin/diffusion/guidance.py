@@ -27,7 +27,8 @@ class Guided(Denoises, Protocol):
 class ClassifierFree:
     """D = D_null + scale (D_cond - D_null); scale = 1 + w of Ho & Salimans 2022, eq. 6. null: the "no condition" value.
 
-    Any scale: below 0 it leads away from the condition. null may be another condition (a negative prompt).
+    Any scale: below 0 it leads away from the condition. null may be another condition (a negative prompt): a row for each
+    sample, or one for all.
     """
 
     base: Denoises
@@ -45,7 +46,7 @@ class ClassifierFree:
     def __call__(self, x: Tensor, t: Tensor, cond: Any = None) -> Prediction:
         if self.scale == 1:  # the other half would be multiplied by nothing
             return self.base(x, t, cond)
-        null = self.base(x, t, self.null)
+        null = self.base(x, t, for_each(self.null, x))
         if self.scale == 0:
             return null
         conditional = self.base(x, t, cond)
@@ -181,6 +182,11 @@ class OnData:
 
     def __call__(self, x: Tensor, t: Tensor, cond: Any) -> Tensor:
         return self.potential(self.base(x, t, cond).x0, cond)
+
+
+def for_each(cond: Any, x: Tensor) -> Any:
+    """A condition of one row for every sample of x, (B, ...), on its device. One of B rows stays, and so does None."""
+    return cond.to(x.device).expand(len(x), *cond.shape[1:]) if isinstance(cond, Tensor) else cond
 
 
 def gradient(log_potential: LogPotential, x: Tensor, t: Tensor, cond: Any) -> Tensor:

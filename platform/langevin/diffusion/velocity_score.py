@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from langevin.diffusion.flow import Divergence, Field
+from langevin.diffusion.guidance import for_each
 from langevin.diffusion.processes import CriticallyDampedLangevin, Process, Scores
 from langevin.diffusion.times import Times
 from langevin.protocols import Losses
@@ -58,6 +59,7 @@ class GuidedScore:
 
     base: Scores
     scale: float
+    null: Any = None
 
     @property
     def process(self) -> Process:
@@ -66,7 +68,7 @@ class GuidedScore:
     def score(self, x: Tensor, t: Tensor, cond: Any = None) -> Tensor:
         if self.scale == 1:
             return self.base.score(x, t, cond)
-        null = self.base.score(x, t, None)
+        null = self.base.score(x, t, for_each(self.null, x))
         return null if self.scale == 0 else null + self.scale * (self.base.score(x, t, cond) - null)
 
 

@@ -9,17 +9,19 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from langevin.errors import ConfigError
+from langevin.generation.asked import Asked, Labels, Prompts
 
 BALANCED = "balanced"
 
 
 @dataclass(frozen=True)
 class Request:
-    """A batch job. Sample i depends on (checkpoint, sampling, seed, i, its label) alone.
+    """A batch job. Sample i depends on (checkpoint, sampling, seed, i, its label or prompt) alone.
 
     model: an exact version, "models:/NAME/3"; classes, levels: of the data it was trained on; labels: "balanced", which
-    cycles through the classes, or the names to cycle through; n: images; unit: images a unit, which is one shard.
-    ConfigError: n or unit below 1, an alias for a model, an unknown label.
+    cycles through the classes, or the names to cycle through; n: images; unit: images a unit, which is one shard; prompts:
+    texts to cycle through, of a model that reads, for which labels mean nothing.
+    ConfigError: n or unit below 1, an alias for a model, an unknown label, no prompt or one that is no caption.
     """
 
     model: str
@@ -32,6 +34,7 @@ class Request:
     seed: int
     unit: int
     sampling: Mapping[str, Any]
+    prompts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("n", "unit"):
@@ -45,6 +48,25 @@ class Request:
             if label not in self.classes:
                 mend = f"the classes are {', '.join(self.classes)}"
                 raise ConfigError("is no class of the model", field="labels", value=label, mend=mend)
+        if self.prompts is not None and not self.prompts:
+            raise ConfigError("are none", field="prompts", value=[], mend="give one or more")
+        for prompt in self.prompts or ():
+            if "\0" in prompt:
+                raise ConfigError("holds a zero byte", field="prompts", value=prompt, mend="remove it")
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Request:
+        """The request that ``plain`` says."""
+        texts = {name: tuple(plain[name]) for name in ("classes", "prompts") if name in plain}
+        labels = plain.get("labels", BALANCED)
+        return cls(**{**plain, **texts, "labels": labels if isinstance(labels, str) else tuple(labels)})
+
+    @property
+    def asked(self) -> Asked:
+        """What each sample is asked for."""
+        if self.prompts is not None:
+            return Prompts(self.prompts)
+        return Labels(self.classes, self.classes if self.labels == BALANCED else tuple(self.labels))
 
     @property
     def digest(self) -> str:
@@ -53,15 +75,12 @@ class Request:
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     def plain(self) -> dict[str, Any]:
-        """The request as JSON would hold it."""
+        """The request as JSON would hold it, without what means nothing to it: a job of labels is known by the same digest
+        as before there were prompts.
+        """
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        del values["prompts" if self.prompts is None else "labels"]
         return values
-
-    def label_of(self, index: int) -> int:
-        """The class of sample ``index``."""
-        if self.labels == BALANCED:
-            return index % len(self.classes)
-        return self.classes.index(self.labels[index % len(self.labels)])
 
 
 @dataclass(frozen=True)

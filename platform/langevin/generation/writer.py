@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from langevin.data.quantisation import quantise, to_bytes
 from langevin.data.shards import encode_png, write_shard
@@ -26,50 +28,61 @@ from langevin.randomness import Keys
 def write_unit(unit: Unit, request: Request, model: Samples, folder: Path) -> UnitRecord:
     """Samples the unit's images and writes its shard, then its record, which is what makes it done.
 
-    Members: KEY.png on the data's grey levels, KEY.cls, KEY.json (ordinal, seed, label, class, model).
-    NumericsError names samples that are not finite.
+    Members: KEY.png on the data's grey levels, KEY.cls (of a model that reads: KEY.txt, the prompt), KEY.json (ordinal, seed,
+    label and class or prompt, model). NumericsError names samples that are not finite.
     """
-    labels = torch.tensor([request.label_of(index) for index in range(unit.start, unit.stop)])
-    images = model.sample(Keys.range(request.seed, unit.start, unit.stop), labels)
+    images = model.sample(Keys.range(request.seed, unit.start, unit.stop), request.asked.cond(unit.start, unit.stop))
     broken = (~images.flatten(1).isfinite().all(1)).nonzero().flatten()
     if len(broken):
         raise NumericsError(f"samples {(broken + unit.start).tolist()} of {request.model} are not finite")
     stored = to_bytes(quantise(images, request.levels), request.levels).to(torch.uint8).numpy()
     folder.mkdir(parents=True, exist_ok=True)
-    shard = write_shard(folder / f"{unit.name}.tar", _members(unit, request, stored, labels))
+    shard = write_shard(folder / f"{unit.name}.tar", _members(unit, request, stored))
     return record(folder, unit, request, shard.info.size, shard.info.sha256, check(stored))
 
 
-def read_images(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """All images (N, C, H, W) uint8 and labels (N,) of a finished job, in the samples' order."""
-    images, labels = [], []
+@dataclass(frozen=True)
+class Generated:
+    """What a finished job holds, in the samples' order. images: (N, C, H, W) uint8; labels: (N,) int64, of a model that is
+    told classes; prompts: N texts, of one that reads. The other is None.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    prompts: tuple[str, ...] | None
+
+
+def read_images(folder: Path) -> Generated:
+    """All images of a finished job and what they were asked for."""
+    found: dict[str, list[Any]] = {"png": [], "cls": [], "txt": []}
     for path in sorted(folder.glob("samples-*.tar")):
         with tarfile.open(path) as tar:
             for member in tar:
                 content = tar.extractfile(member)
                 assert content is not None  # write_shard makes plain files only
-                if member.name.endswith(".png"):
-                    pixels = np.asarray(Image.open(content))
-                    images.append(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
-                elif member.name.endswith(".cls"):
-                    labels.append(int(content.read()))
-    return np.stack(images), np.asarray(labels, dtype=np.int64)
+                ending = member.name.rpartition(".")[2]
+                if ending in found:
+                    found[ending].append(_READ[ending](content.read()))
+    labels = np.asarray(found["cls"], dtype=np.int64) if found["cls"] else None
+    return Generated(np.stack(found["png"]), labels, tuple(found["txt"]) or None)
 
 
-def _members(
-    unit: Unit, request: Request, images: NDArray[np.uint8], labels: Tensor
-) -> Iterator[tuple[str, dict[str, bytes]]]:
-    for offset, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        ordinal = unit.start + offset
-        said = {
-            "ordinal": ordinal,
-            "seed": request.seed,
-            "label": label,
-            "class": request.classes[label],
-            "model": request.model,
-        }
+def _pixels(content: bytes) -> NDArray[np.uint8]:
+    """(C, H, W)."""
+    pixels = np.asarray(Image.open(io.BytesIO(content)))
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+_READ: dict[str, Callable[[bytes], Any]] = {"png": _pixels, "cls": int, "txt": bytes.decode}
+
+
+def _members(unit: Unit, request: Request, images: NDArray[np.uint8]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    asked = request.asked
+    for ordinal, image in enumerate(images, unit.start):
+        told = asked.told(ordinal)
+        said = {"ordinal": ordinal, "seed": request.seed, "model": request.model, **told.facts}
         pixels = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
         yield (
             f"sample-{ordinal:09d}",
-            {"png": encode_png(pixels), "cls": str(label).encode(), "json": json.dumps(said, sort_keys=True).encode()},
+            {"png": encode_png(pixels), "json": json.dumps(said, sort_keys=True).encode(), **told.members},
         )

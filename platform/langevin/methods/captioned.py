@@ -28,6 +28,12 @@ class Captioned(nn.Module):
         super().__init__()
         self.inner = inner
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        shape: tuple[int, int, int] = self.inner.image_shape
+        return shape
+
     def condition(self, batch: Batch) -> Cond:
         told = by_caption(batch)
         return self.inner.condition(told) if isinstance(self.inner, Conditioned) else told.labels

@@ -20,11 +20,14 @@ from langevin.randomness import Keys, Noise
 
 @dataclass(frozen=True)
 class Sampling:
-    """How images are drawn: the sampler along a grid of times (n + 1,) from 1 to some t > 0, guidance at a scale."""
+    """How images are drawn: the sampler along a grid of times (n + 1,) from 1 to some t > 0, guidance at a scale, away from
+    the condition ``negative``, one row (1, ...), or from none.
+    """
 
     sampler: Sampler
     grid: Tensor
     scale: float = 1.0
+    negative: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class CLD(nn.Module):
         """The positions, and last the data that are expected of the last state."""
         noise, process, grid = Noise(keys), self.model.process, self.sampling.grid
         blocked = VelocityScoreModel(InBlocks(self.model.network), process, self.model.data_var)
-        model = GuidedScore(blocked, self.sampling.scale)
+        model = GuidedScore(blocked, self.sampling.scale, self.sampling.negative)
         start = process.prior(noise, torch.empty(len(keys), *self.image_shape, device=keys.ordinals.device))
         for x in walk(model, self.sampling.sampler, start, grid, cond, noise):
             yield x[:, 0]

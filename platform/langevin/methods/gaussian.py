@@ -23,13 +23,14 @@ class Objective(Protocol):
 
 
 class Bounding(Protocol):
-    def __call__(self, model: Denoises, x0: Tensor, cond: Cond, noise: Noise) -> Bound: ...
+    def __call__(self, model: Denoises, x0: Tensor, cond: Cond, noise: Noise, /) -> Bound: ...
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How images are drawn: the sampler along a grid of times (n + 1,), classifier-free guidance at a scale and where
-    sigma / alpha lies in an interval (None: everywhere), and how D is kept in the range of images.
+    sigma / alpha lies in an interval (None: everywhere), and how D is kept in the range of images. negative: the condition
+    that guidance leads away from, one row (1, ...), in the place of none.
     """
 
     sampler: Sampler
@@ -37,10 +38,11 @@ class Sampling:
     scale: float = 1.0
     interval: tuple[float, float] | None = None
     clamped: Callable[[Denoises], Denoises] = Clamped
+    negative: Tensor | None = None
 
     def guided(self, model: Denoises) -> Denoises:
         """The denoiser that the sampler meets."""
-        guided = ClassifierFree(model, self.scale)
+        guided = ClassifierFree(model, self.scale, self.negative)
         return self.clamped(Interval(guided, *self.interval) if self.interval else guided)
 
 

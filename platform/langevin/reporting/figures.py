@@ -31,6 +31,9 @@ _LABEL_PIXELS = 26  # about 9 CSS pixels where a phone shows a grid of twelve co
 _LABEL_LETTERS = 28
 _TILE_PIXELS = 66  # an image of the grids is enlarged by whole factors to about this edge
 _GAP = 8
+_CAPTION_PIXELS = 22  # letters over the images of a grid with captions
+_CAPTION_LINES = 6
+_COLUMN_PIXELS = 214  # four of them are as wide as twelve tiles
 _MARKED = 40  # series of fewer points show each of them
 
 
@@ -65,6 +68,19 @@ def class_grid(
     rows = [images[labels == index][:per_class] for index in range(len(classes))]
     columns = max(1, max((len(row) for row in rows), default=1))
     return _labelled(_mosaic(rows, columns, theme), theme, rows=classes)
+
+
+def caption_grid(images: NDArray[np.uint8], captions: Sequence[str], columns: int = 4, theme: Theme = LIGHT) -> bytes:
+    """Images in reading order, each under its caption.
+
+    images: (N, C, H, W) uint8, C 1 or 3; captions: N texts, which are broken into lines.
+    """
+    if len(images) != len(captions):
+        raise ValueError(f"{len(captions)} captions cannot stand over {len(images)} images")
+    wide = max(_COLUMN_PIXELS, images.shape[-1])
+    rows = [slice(start, start + columns) for start in range(0, len(images), columns)]
+    lines = [_wrapped(text, wide) for text in captions]
+    return _encoded(np.concatenate([_captioned(images[row], lines[row], columns, wide, theme) for row in rows]))
 
 
 def trajectory(states: Sequence[NDArray[np.floating]], captions: Sequence[str], theme: Theme = LIGHT) -> bytes:
@@ -133,16 +149,15 @@ def _displayed(state: NDArray[np.floating]) -> NDArray[np.uint8]:
 def _mosaic(rows: Sequence[NDArray[np.uint8]], columns: int, theme: Theme) -> NDArray[np.uint8]:
     """Rows of images (n, C, H, W) -> one picture (height, width, 3) uint8 on the theme's card, nearest neighbour."""
     sizes = [row.shape[1:] for row in rows]
-    channels, height, width = sizes[0] if sizes else (1, 1, 1)
+    _, height, width = sizes[0] if sizes else (1, 1, 1)
     scale = max(1, round(_TILE_PIXELS / max(height, width)))
     tall, wide = height * scale + _GAP, width * scale + _GAP
     picture = np.empty((len(rows) * tall - _GAP, columns * wide - _GAP, 3), dtype=np.uint8)
     picture[:] = _rgb(theme.card)
     for top, row in enumerate(rows):
         for left, image in enumerate(row):
-            tile = image.transpose(1, 2, 0).repeat(scale, axis=0).repeat(scale, axis=1)
             y, x = top * tall, left * wide
-            picture[y : y + height * scale, x : x + width * scale] = tile.repeat(3 // channels, axis=2)
+            picture[y : y + height * scale, x : x + width * scale] = _tile(image, scale)
     return picture
 
 
@@ -166,6 +181,58 @@ def _labelled(picture: NDArray[np.uint8], theme: Theme, rows: Sequence[str] = ()
     canvas = _pixels(figure, theme)
     canvas[-height:, -width:] = picture
     return _encoded(canvas)
+
+
+def _captioned(
+    images: NDArray[np.uint8], texts: Sequence[Sequence[str]], columns: int, wide: int, theme: Theme
+) -> NDArray[np.uint8]:
+    """A row of images, each in the middle of a column so many pixels wide, under its lines of text: (height, width, 3).
+
+    A line around each shows where an image ends that is as white as the page.
+    """
+    line = round(1.25 * _CAPTION_PIXELS)
+    height, width = images.shape[2:]
+    scale = max(1, wide // width)
+    top = line * max(map(len, texts)) + _GAP
+    size = (columns * (wide + _GAP) - _GAP, top + height * scale + 3 * _GAP)
+    figure = Figure(figsize=(size[0] / _GRID_DPI, size[1] / _GRID_DPI), dpi=_GRID_DPI)
+    look: dict[str, Any] = {"fontsize": _CAPTION_PIXELS * 72 / _GRID_DPI, "color": theme.muted, "parse_math": False}
+    for column, lines in enumerate(texts):
+        x = (column * (wide + _GAP) + wide / 2) / size[0]
+        for number, text in enumerate(reversed(lines)):  # the last one is next to the image
+            figure.text(x, 1 - (top - _GAP - number * line) / size[1], text, ha="center", va="bottom", **look)
+    canvas = _pixels(figure, theme)
+    for column, image in enumerate(images):
+        left = column * (wide + _GAP) + (wide - width * scale) // 2
+        canvas[top - 1 : top + height * scale + 1, max(left - 1, 0) : left + width * scale + 1] = _rgb(theme.rule)
+        canvas[top : top + height * scale, left : left + width * scale] = _tile(image, scale)
+    return canvas
+
+
+def _wrapped(text: str, wide: int) -> list[str]:
+    """A text in lines that are so many pixels wide at most, broken between words where it can be; what is beyond the last
+    line is left out.
+    """
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if _text_width(joined, _CAPTION_PIXELS) <= wide:
+            lines[-1] = joined
+            continue
+        lines += [""] * bool(lines[-1])
+        for letter in word:  # a word of its own may be wider than the line, as in writing without blanks
+            if _text_width(lines[-1] + letter, _CAPTION_PIXELS) > wide:
+                lines.append("")
+            lines[-1] += letter
+    if len(lines) <= _CAPTION_LINES:
+        return lines
+    return [*lines[: _CAPTION_LINES - 1], lines[_CAPTION_LINES - 1][:-1] + "…"]
+
+
+def _tile(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """(C, H, W) -> (H scale, W scale, 3), nearest neighbour."""
+    tile = image.transpose(1, 2, 0).repeat(scale, axis=0).repeat(scale, axis=1)
+    return tile.repeat(3 // tile.shape[2], axis=2)
 
 
 def _centre(index: int, count: int, extent: int) -> float:
