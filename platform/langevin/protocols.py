@@ -116,6 +116,11 @@ class Conditioned(Protocol):
         ...
 
 
+def condition_of(model: object, batch: Batch) -> Cond:
+    """What a model is asked for to draw images like these."""
+    return model.condition(batch) if isinstance(model, Conditioned) else batch.labels
+
+
 @runtime_checkable
 class Reconstructs(Protocol):
     def reconstruct(self, images: Tensor) -> Tensor:
@@ -127,6 +132,13 @@ class Reconstructs(Protocol):
 class Bounded(Protocol):
     def bound(self, batch: Batch, keys: Keys) -> Bound:
         """An upper bound on -log p(x) of the batch's images on their own grey levels."""
+        ...
+
+
+@runtime_checkable
+class BoundsOtherwise(Protocol):
+    def other_bounds(self, batch: Batch, keys: Keys) -> Mapping[str, Tensor]:
+        """Further upper bounds on -log p(x) by name, (B,) float64 nats: a tighter one, or one of another way to sample."""
         ...
 
 

@@ -153,6 +153,6 @@ def _measured(train: Callable[[int], int], images: int) -> Training:
 def _judged(recipe: Recipe, name: str, rate: float, model: Any, network: torch.nn.Module, training: Training) -> Row:
     evaluator = Evaluator(recipe)
     with Stage(name, recipe.evaluate.images, "samples") as stage:
-        samples = evaluator.samples(model, recipe.evaluate.images, stage)
-    figures = evaluator.measure(model, samples).figures
+        samples = evaluator.images(model, recipe.evaluate.images, stage)
+    figures = evaluator.measure(model, samples, stage).figures
     return Row(name, rate, sum(p.numel() for p in network.parameters()), training, dict(figures))

@@ -39,7 +39,7 @@ def row(recipe: Recipe, sample: Sample) -> str:
     name = f"{sample.sampler}, {sample.steps} steps" + (f", eta {sample.eta:g}" if sample.eta else "")
     name += f", {sample.grid}" if sample.grid else ""
     with Stage(name, count) as stage:
-        samples = evaluator.samples(model, count, stage)
+        samples = evaluator.images(model, count, stage)
     figures = evaluate_samples(
         samples, evaluator.labels[:count], evaluator.test, evaluator.train, evaluator.extractor, evaluator.judge,
         recipe.evaluate.seed,

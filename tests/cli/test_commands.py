@@ -65,6 +65,17 @@ def test_a_shown_recipe_has_its_defaults_and_is_a_recipe(call: Call, tmp_path: P
     assert "  sampler: ddim" in call("show", recipe).out
 
 
+def test_a_plan_needs_neither_data_nor_parts(call: Call, empty: Path) -> None:
+    recipe = write_recipe(empty / "r.yaml")
+    found = call("show", recipe, "--plan", "--gpus", "8", "--kind", "A100-80", "--utilisation", "0.25", "--json")
+    assert found.code == 0
+    said = json.loads(found.out)
+    assert said["machine"] == {"gpus": 8, "kind": "A100-80", "utilisation": 0.25, "precision": "fp32"}
+    assert (said["sampling"]["calls"], said["training"]["images"], said["sampling"]["images"]) == (4, 1024, 64)
+    assert call("show", recipe, "--plan").out.startswith("small (ddpm), [1, 8, 8]\n  machine    1 x H100 at 40%")
+    assert sorted(empty.iterdir()) == [recipe]
+
+
 def test_the_doctor_finds_this_installation_well(call: Call, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = call("doctor", "--json")
@@ -84,7 +95,8 @@ def test_the_doctor_sees_a_damaged_shard(call: Call, home: Path, monkeypatch: py
     found = call("doctor")
     assert found.code == 1
     failed = [line for line in found.out.splitlines() if line.startswith("FAIL")]
-    assert len(failed) == len(list((ROOT / "pipelines" / "recipes").glob("*.yaml")))  # which share the digits
+    recipes = [load_recipe(path) for path in (ROOT / "pipelines" / "recipes").glob("*.yaml")]
+    assert len(failed) == sum(recipe.data.source == "digits" for recipe in recipes)  # which they share
     assert all(shard.name in line for line in failed)
 
 

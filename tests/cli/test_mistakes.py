@@ -250,6 +250,8 @@ def test_promote_before_evaluate(call: Call, home: Path) -> None:
         (["train", "r.yaml", "--workers", "-1"], "--workers"),
         (["generate", "r.yaml", "--images", "0"], "--images"),
         (["ui", "--port", "99999"], "--port"),
+        (["show", "r.yaml", "--plan", "--gpus", "0"], "--gpus"),
+        (["show", "r.yaml", "--plan", "--utilisation", "much"], "--utilisation"),
     ],
 )
 def test_a_command_or_option_that_there_is_not(call: Call, empty: Path, arguments: list[str], named: str) -> None:
@@ -257,6 +259,30 @@ def test_a_command_or_option_that_there_is_not(call: Call, empty: Path, argument
     assert found.code == 2
     assert named in found.line
     assert "langevin --help" in found.line
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (
+            ["--kind", "H101"],
+            ["--kind = 'H101'", "is no GPU whose rates are known", "choose from A100-40, A100-80, H100"],
+        ),
+        (["--utilisation", "0"], ["--utilisation = 0.0", "take one in (0, 1]"]),
+        (["--utilisation", "40"], ["--utilisation = 40.0", "take one in (0, 1]"]),
+        (["--kind", "V100", "--precision", "bf16"], ["--precision = 'bf16'", "V100", "choose from fp16, fp32"]),
+    ],
+)
+def test_a_machine_that_there_is_not(call: Call, empty: Path, options: list[str], named: list[str]) -> None:
+    found = call("show", write_recipe(empty / "r.yaml"), "--plan", *options)
+    assert found.code == 2
+    assert [part for part in named if part not in found.line] == []
+
+
+def test_a_plan_of_a_registered_model(call: Call, empty: Path) -> None:
+    found = call("show", "models:/small@champion", "--plan")
+    assert found.code == 2
+    assert "there is no such recipe" in found.line
 
 
 def test_a_traceback_only_with_debug(tmp_path: Path) -> None:

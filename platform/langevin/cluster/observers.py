@@ -15,7 +15,7 @@ from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
 from langevin.data.quantisation import quantise, to_bytes
 from langevin.data.reader import read_split
-from langevin.protocols import Samples
+from langevin.protocols import Conditioned, Samples, condition_of
 from langevin.randomness import Keys
 from langevin.reporting.sheets import contact_sheet
 from langevin.tracking.runs import Tracker
@@ -25,7 +25,7 @@ from langevin.training.state import TrainState
 from langevin.training.validation import validation_loss
 
 VALIDATION_SEED = 7_000_001  # not a training seed that anyone would choose
-SHEET_SEED, SHEET_PER_CLASS = 7_000_002, 4
+SHEET_SEED, SHEET_PER_CLASS, SHEET = 7_000_002, 4, 40
 
 
 class Bystander:
@@ -72,14 +72,20 @@ class FirstWorker:
         folder = self.training.checkpoints / f"{state.images:012d}"
         checkpoints.save(folder, state, description(self.recipe, self.manifest))
         checkpoints.prune(self.training.checkpoints, self.recipe.train.keep)
-        self.tracker.image("samples", state.images, self._sheet(state.serving))  # type: ignore[arg-type]
+        self.tracker.image("samples", state.images, self._sheet(state.serving))
         _report(state.images)
 
-    def _sheet(self, model: Samples) -> Any:
-        classes = self.manifest.classes
-        labels = torch.arange(len(classes)).repeat_interleave(SHEET_PER_CLASS).to(parallel.device())
-        images = model.sample(Keys.range(SHEET_SEED, 0, len(labels)).to(parallel.device()), labels)
-        levels = self.manifest.levels
+    def _sheet(self, model: Any) -> Any:
+        """Some of each class; of what the first validation images are, where that is no class; of a codec, those again."""
+        device, levels = parallel.device(), self.manifest.levels
+        some = self.validation[:SHEET].to(device)
+        if not isinstance(model, Samples):
+            images = model.reconstruct(some.images)
+        else:
+            labels = torch.arange(len(self.manifest.classes)).repeat_interleave(SHEET_PER_CLASS).to(device)
+            cond = condition_of(model, some) if isinstance(model, Conditioned) else labels
+            count = len(some) if isinstance(model, Conditioned) else len(labels)
+            images = model.sample(Keys.range(SHEET_SEED, 0, count).to(device), cond)
         return contact_sheet(to_bytes(quantise(images.cpu(), levels), levels).numpy(), SHEET_PER_CLASS)
 
 

@@ -354,7 +354,10 @@ def check_task(model: sections.Model, sample: Sample, task: Task) -> None:
     for name in NETWORKS:
         section = getattr(model, name, None)
         if isinstance(section, sections.Codec):
-            _check_halvings(section.multipliers, f"model.{name}", task)
+            if any(side % section.patch for side in task.image_shape[1:]):
+                _refuse(None, f"model.{name}.patch", section.patch, "does not divide images of "
+                        f"{task.image_shape[1]} x {task.image_shape[2]} pixels", "give a divisor")  # fmt: skip
+            _check_halvings(section.multipliers, f"model.{name}", task, section.patch)
         elif section:
             _check_network(section, f"model.{name}", task)
     if isinstance(model, sections.Guided) and task.classes < 2:
@@ -392,8 +395,8 @@ def _check_network(network: sections.UNet | sections.DiT, field: str, task: Task
                     f"choose from {', '.join(map(str, sides))}")  # fmt: skip
 
 
-def _check_halvings(multipliers: tuple[int, ...], field: str, task: Task) -> None:
-    _, height, width = task.image_shape
+def _check_halvings(multipliers: tuple[int, ...], field: str, task: Task, patch: int = 1) -> None:
+    height, width = (side // patch for side in task.image_shape[1:])
     halvings = len(multipliers) - 1
     if height % 2**halvings or width % 2**halvings:
         _refuse(None, f"{field}.multipliers", multipliers,

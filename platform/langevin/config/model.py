@@ -44,10 +44,30 @@ Network = Annotated[Annotated[UNet, Tag("unet")] | Annotated[DiT, Tag("dit")], D
 class Text(Section):
     """The encoder of captions, trained with the model: a transformer over their bytes, of which it reads ``length``."""
 
+    kind: Literal["bytes"] = "bytes"
     width: Count = 128
     layers: Count = 2
     heads: Count = 4
     length: Count = 96
+
+
+class FrozenText(Section):
+    """An encoder of captions that was trained before, of the library transformers. encoder: its name there, or a folder;
+    length: in tokens, None for the encoder's own.
+    """
+
+    kind: Literal["clip", "t5"]
+    encoder: str
+    length: Count | None = None
+
+
+def _reader(text: Any) -> str:
+    """Which encoder a section is: one of bytes where it does not say."""
+    kind = text.get("kind", "bytes") if isinstance(text, dict) else text.kind
+    return "bytes" if kind == "bytes" else "frozen"
+
+
+Reader = Annotated[Annotated[Text, Tag("bytes")] | Annotated[FrozenText, Tag("frozen")], Discriminator(_reader)]
 
 
 class Schedule(Section):
@@ -88,7 +108,7 @@ class Method(Section):
 
     network: Network = UNet()
     condition: Literal["class", "caption"] = "class"
-    text: Text | None = None
+    text: Reader | None = None
     condition_dropout: Share = 0.1
 
     @model_validator(mode="after")
@@ -123,6 +143,21 @@ class Guided(Method):
     prediction: Prediction = "noise"
     weighting: Weighting = "simple"
     classifier: UNet = UNet(channels=32, blocks=1)
+
+
+class CLIPGuided(Section):
+    """A DDPM that does not read and a CLIP that does, of noisy images and texts, whose gradient leads it to a caption;
+    sample.guidance is its scale. image: the CLIP's tower of images; width: of its vectors.
+    """
+
+    method: Literal["clip_guided"]
+    network: Network = UNet()
+    image: UNet = UNet(channels=32, blocks=1)
+    text: Text = Text()
+    width: Count = 64
+    schedule: Schedule = Schedule()
+    prediction: Prediction = "noise"
+    weighting: Weighting = "simple"
 
 
 class NCSN(Method):
@@ -201,10 +236,12 @@ class RectifiedFlow(Method):
 
 
 class Codec(Section):
-    """What an autoencoder's encoder and decoder are like. channels: times the multiplier at each resolution, halved in
-    between; latent_channels: of the latents, whose sides are the lowest resolution's.
+    """What an autoencoder's encoder and decoder are like. patch: pixels a side that become channels at first; channels: times
+    the multiplier at each resolution, halved in between; latent_channels: of the latents, whose sides are the lowest
+    resolution's.
     """
 
+    patch: Count = 1
     channels: Count = 32
     multipliers: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 2, 4)
     blocks: Count = 1
@@ -233,23 +270,27 @@ class VAE(Section):
     condition_dropout: Share = 0.1
 
 
+class ARDM(Section):
+    """Order-agnostic autoregressive diffusion over grey levels. base: of the digits that a level is generated in, the most
+    significant first (the upscaling variant); None for whole levels.
+    """
+
+    method: Literal["ardm"]
+    network: UNet = UNet()
+    base: Annotated[int, Field(ge=2)] | None = None
+    condition_dropout: Share = 0.1
+
+
 class Cascade(Section):
     """Models that are trained already, by their recipes' names: of small images, and the stages that enlarge them one after
-    the other. levels: of each stage's conditioning augmentation, found after training (`langevin levels`).
+    the other.
     """
 
     method: Literal["cascade"]
     base: str
     stages: Annotated[tuple[str, ...], Field(min_length=1)]
-    levels: tuple[Annotated[float, Field(ge=0, lt=1)], ...]
-
-    @model_validator(mode="after")
-    def _complete(self) -> Cascade:
-        if len(self.levels) != len(self.stages):
-            raise ValueError(f"{len(self.stages)} stages need as many levels")
-        return self
 
 
-Gaussian = DDPM | ImprovedDDPM | Guided | NCSN | NCSNv2 | ScoreSDE | CLD | EDM | EDM2 | VDM | RectifiedFlow
-Model = Annotated[Gaussian | Autoencoder | VAE | Cascade, Field(discriminator="method")]
+Gaussian = DDPM | ImprovedDDPM | Guided | CLIPGuided | NCSN | NCSNv2 | ScoreSDE | CLD | EDM | EDM2 | VDM | RectifiedFlow
+Model = Annotated[Gaussian | Autoencoder | VAE | ARDM | Cascade, Field(discriminator="method")]
 MODEL: TypeAdapter[Model] = TypeAdapter(Model)

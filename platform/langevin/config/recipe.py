@@ -109,7 +109,11 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    """What is measured. images: generated for the metrics; curve_images: for each point of FID over images seen."""
+    """What is measured. images: generated for the metrics; curve_images: for each point of FID over images seen.
+
+    extractor: cnn, trained on the data set; the folder of another recipe's, such as out/RECIPE/extractor; or
+    inception-v3-compat, by the file extractor_weights.
+    """
 
     extractor: str = "cnn"
     extractor_weights: str | None = None

@@ -241,7 +241,7 @@ def _rectified(model: sections.RectifiedFlow, sample: Sample, bound: Bound, task
 def _autoencoder(model: sections.Autoencoder, sample: Sample, bound: Bound, task: Task) -> nn.Module:
     part = model.network
     shape = (task.image_shape, part.latent_channels, part.channels, part.multipliers, part.blocks)
-    encoder, decoder = Encoder(*shape), Decoder(*shape)
+    encoder, decoder = Encoder(*shape, patch=part.patch), Decoder(*shape, patch=part.patch)
     halvings = min(3, math.floor(math.log2(min(task.image_shape[1:]) / 3)))  # as many as leave a patch
     return Autoencoder(
         KLCodec(encoder, decoder, encoder.latent_shape, Laplace(task.levels)),
@@ -258,6 +258,7 @@ def _vae(model: sections.VAE, sample: Sample, bound: Bound, task: Task) -> nn.Mo
         dims=model.dims,
         channels=part.channels,
         multipliers=part.multipliers,
+        patch=part.patch,
         classes=task.classes,
         dropped=model.condition_dropout,
         draws=bound.draws,

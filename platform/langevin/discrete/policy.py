@@ -67,7 +67,12 @@ def jumps(steps: Sequence[int], count: int, stages: int = 1) -> list[tuple[int, 
 
 
 class StepLosses(nn.Module):
-    """What each step lost lately, L_0, ..., L_{count - 1}: buffers, saved and loaded with the model that holds them."""
+    """What each step lost lately, L_0, ..., L_{count - 1}: buffers, saved and loaded with the model that holds them.
+
+    An average of the model's weights follows them (training/ema.py): it is what samples, and at the best steps.
+    """
+
+    followed = True
 
     def __init__(self, count: int, stages: int = 1) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from langevin.protocols import Cond, Samples, on_device, rows
 from langevin.randomness import Keys, Noise
 
 FEWEST = 50  # images a set: below, ten splits and a covariance have nothing to stand on
-HIGHER_IS_BETTER = frozenset({"inception_score", "precision", "recall", "recognised"})
+HIGHER_IS_BETTER = frozenset({"inception_score", "precision", "recall", "recognised", "psnr"})
 FLOORS = frozenset({"fid_floor"})  # say something about the data, not about the model
 
 
@@ -192,7 +192,11 @@ def _subset(real: RealImages, size: int, seed: int) -> RealImages:
 def _comparison(name: str, before: Figure, after: Figure) -> Comparison:
     change = after.value - before.value
     margin = (before.margin**2 + after.margin**2) ** 0.5
-    return Comparison(before, after, change, margin, change if name in HIGHER_IS_BETTER else -change)
+    return Comparison(before, after, change, margin, change if _higher_is_better(name) else -change)
+
+
+def _higher_is_better(name: str) -> bool:
+    return name in HIGHER_IS_BETTER or name.startswith(("caption_", "heldout_"))
 
 
 def _figures(table: Mapping[str, Mapping[str, float]]) -> dict[str, Figure]:

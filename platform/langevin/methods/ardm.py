@@ -94,9 +94,9 @@ class TokenDiffusion(nn.Module):
 
     def starts(self) -> tuple[int, ...]:
         """Of the jumps by which samples are drawn."""
-        steps = self.drawing.steps
-        if steps is None:
-            return tuple(range(self.step_losses.count))
+        steps, count = self.drawing.steps, self.step_losses.count
+        if steps is None or steps == count:
+            return tuple(range(count))
         return steps if isinstance(steps, tuple) else self.policy(steps)[0]
 
     @torch.no_grad()
@@ -117,6 +117,9 @@ class TokenDiffusion(nn.Module):
         model = self.model(self.network)
         nats = stratified_bound(model, self.tokens(batch), batch.labels, Noise(keys), self.calls)
         return Bound(torch.zeros_like(nats), nats, torch.zeros_like(nats))
+
+    def other_bounds(self, batch: Batch, keys: Keys) -> dict[str, Tensor]:
+        return {"parallel": self.parallel_bound(batch, keys)}
 
     @torch.no_grad()
     def parallel_bound(self, batch: Batch, keys: Keys) -> Tensor:

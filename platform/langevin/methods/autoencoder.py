@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,7 @@ class Weights:
 
 
 class Autoencoder(nn.Module):
-    """A codec and, in training, a discriminator of patches. image_shape: that of the data.
+    """A codec and, in training, a discriminator of patches; None for none. It is no model of images: see ``Latent``.
 
     features(x) -> (B, ...): what a perceptual distance is taken of, frozen; None for no such term. The codec's likelihood
     learns from a term of its own, of which nothing else feels the gradient, and nothing but the discriminator feels that
@@ -46,7 +46,7 @@ class Autoencoder(nn.Module):
     def __init__(
         self,
         codec: KLCodec,
-        discriminator: nn.Module,
+        discriminator: nn.Module | None,
         weights: Weights = Weights(),
         features: nn.Module | None = None,
     ) -> None:
@@ -64,10 +64,11 @@ class Autoencoder(nn.Module):
             "l1": _mean(torch.abs(x - y)),
             "kl": posterior.kl() / dims,
             "likelihood": -self.codec.likelihood(x, y.detach()) / dims,
-            **self._judged(x, y),
+            **({} if self.discriminator is None else self._judged(x, y, self.discriminator)),
         }
         total = terms["l1"] + weights.kl * terms["kl"] + terms["likelihood"]
-        total = total + weights.adversarial * terms["generator"] + terms["discriminator"]
+        if self.discriminator is not None:
+            total = total + weights.adversarial * terms["generator"] + terms["discriminator"]
         if self.features is not None:
             terms["perceptual"] = _mean((self.features(x) - self.features(y)) ** 2)
             total = total + weights.perceptual * terms["perceptual"]
@@ -82,15 +83,6 @@ class Autoencoder(nn.Module):
         codec = Blocked(self.codec)
         return codec.decode(codec.encode(images, None)).clamp(-1, 1)
 
-    def walk(self, keys: Keys, cond: Cond) -> Iterator[Tensor]:
-        """One state: white noise, decoded as if latents were white. A codec is no model of images; see ``Latent``."""
-        like = torch.empty(len(keys), *self.codec.latent_shape, device=keys.ordinals.device)
-        yield Blocked(self.codec).decode(Noise(keys).normal("prior", like))
-
-    @torch.no_grad()
-    def sample(self, keys: Keys, cond: Cond) -> Tensor:
-        return next(self.walk(keys, cond)).clamp(-1, 1)
-
     @torch.no_grad()
     def bound(self, batch: Batch, keys: Keys) -> Bound:
         """-log P(x) <= KL(q(z|x) || N(0, I)) + E_q[-log P(x|z)] for scaled latents z: the bound under a white prior."""
@@ -99,18 +91,18 @@ class Autoencoder(nn.Module):
         prior = posterior.kl()
         return Bound(prior, torch.zeros_like(prior), -self.codec.log_likelihood(batch.images, z))
 
-    def _judged(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def _judged(self, x: Tensor, y: Tensor, discriminator: nn.Module) -> dict[str, Tensor]:
         """The hinge losses of the generator and of the discriminator, (B,) each. Esser et al. 2021; Lim & Ye 2017.
 
         Zeros before their time, through which every weight has a gradient of zero: processes that average gradients
         wait for each of them.
         """
         if int(self.seen) < self.weights.adversarial_from:
-            nothing = sum(0 * parameter.sum() for parameter in self.discriminator.parameters())
+            nothing = sum(0 * parameter.sum() for parameter in discriminator.parameters())
             return {"generator": _mean(x.new_zeros(x.shape)), "discriminator": _mean(x.new_zeros(x.shape)) + nothing}
-        frozen = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
-        generator = -_mean(functional_call(self.discriminator, frozen, y))
-        real, fake = self.discriminator(x), self.discriminator(y.detach())
+        frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
+        generator = -_mean(functional_call(discriminator, frozen, y))
+        real, fake = discriminator(x), discriminator(y.detach())
         return {"generator": generator, "discriminator": 0.5 * _mean(relu(1 - real)) + 0.5 * _mean(relu(1 + fake))}
 
 

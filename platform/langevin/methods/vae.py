@@ -38,14 +38,15 @@ class Normal(nn.Module):
 
 
 class VAE(nn.Module):
-    """z ~ N(0, I), x | z by the codec's decoder and likelihood, both told the class. dropped: share of classes left out.
+    """z ~ N(0, I), x | z by the codec's decoder and likelihood, both told the class. dropped: share of classes left out;
+    draws: of the importance-weighted bound that ``other_bounds`` gives.
 
     With labels it bounds log P(x | label), with none or -1 log P(x).
     """
 
-    def __init__(self, codec: KLCodec, dropped: float = 0.1) -> None:
+    def __init__(self, codec: KLCodec, dropped: float = 0.1, draws: int = 1) -> None:
         super().__init__()
-        self.codec, self.dropped = codec, dropped
+        self.codec, self.dropped, self.draws = codec, dropped, draws
 
     def loss(self, batch: Batch, keys: Keys) -> Losses:
         """The bound itself, nats a sample. Kingma & Welling 2013, eq. 10, with one draw of z."""
@@ -83,6 +84,15 @@ class VAE(nn.Module):
             z = posterior.sample(noise.within(f"draw/{draw}"))
             weights.append(self.codec.log_likelihood(x, z, cond) + prior.log_prob(z) - posterior.log_prob(z))
         return math.log(draws) - torch.logsumexp(torch.stack(weights), dim=0)
+
+    def other_bounds(self, batch: Batch, keys: Keys) -> dict[str, Tensor]:
+        return {"importance": self.importance_bound(batch, keys, self.draws)}
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """The images, (B, C, H, W) in [-1, 1], as their mean latents are decoded, of no class."""
+        codec = Blocked(self.codec)
+        return codec.decode(codec.encode(images, None)).clamp(-1, 1)
 
     @torch.no_grad()
     def latent_grid(self, plane: Plane, side: int, cond: Cond = None) -> Tensor:
@@ -157,11 +167,13 @@ def vae(
     dims: int = 32,
     channels: int = 32,
     multipliers: tuple[int, ...] = (1, 2, 4),
+    patch: int = 1,
     classes: int = 0,
     dropped: float = 0.1,
+    draws: int = 1,
 ) -> VAE:
     """A convolutional VAE with latent vectors of ``dims`` numbers and one learned deviation of all pixels."""
-    encoder = Encoder(image_shape, 4, channels, multipliers, classes=classes)
-    decoder = Decoder(image_shape, 4, channels, multipliers, classes=classes)
+    encoder = Encoder(image_shape, 4, channels, multipliers, classes=classes, patch=patch)
+    decoder = Decoder(image_shape, 4, channels, multipliers, classes=classes, patch=patch)
     codec = KLCodec(ToVector(encoder, dims), FromVector(decoder, dims), (dims,), Normal(levels))
-    return VAE(codec, dropped)
+    return VAE(codec, dropped, draws)

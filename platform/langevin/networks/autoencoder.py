@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 from langevin.networks.embeddings import ClassEmbedding
 from langevin.networks.layers import Attention, Downsample, Norm, Upsample
@@ -50,8 +50,9 @@ class Middle(nn.Module):
 class Encoder(nn.Module):
     """encoder(x, cond) -> (B, 2 latent_channels, H / f, W / f): means and log-variances. x: (B, C, H, W), cond: as UNet's.
 
-    channels: times the multiplier at each of k + 1 resolutions, f = 2^k; blocks: a resolution; attends: in the middle;
-    classes: 0 for none. ValueError where f does not divide H and W.
+    patch: the side of the squares of pixels whose values are channels to the first convolution, which makes the costly
+    resolutions cheap; channels: times the multiplier at each of k + 1 resolutions, f = 2^k patch; blocks: a resolution;
+    attends: in the middle; classes: 0 for none. ValueError where f does not divide H and W.
     """
 
     def __init__(
@@ -63,12 +64,13 @@ class Encoder(nn.Module):
         blocks: int = 1,
         attends: bool = False,
         classes: int = 0,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        self.latent_shape = latent_shape(image_shape, latent_channels, multipliers)
+        self.latent_shape, self.patch = latent_shape(image_shape, latent_channels, multipliers, patch), patch
         norm, width, current = Norm(), 4 * channels if classes else 0, multipliers[0] * channels
         self.class_embedding = ClassEmbedding(classes, width) if classes else None
-        self.stem = nn.Conv2d(image_shape[0], current, 3, padding=1)
+        self.stem = nn.Conv2d(image_shape[0] * patch**2, current, 3, padding=1)
         self.down = nn.ModuleList()
         for level, multiplier in enumerate(multipliers):
             if level:
@@ -81,7 +83,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
         embedding = _embedded(self.class_embedding, cond, x)
-        h = self.stem(x)
+        h = self.stem(pixel_unshuffle(x, self.patch))
         for layer in self.down:
             h = layer(h, embedding)
         out: Tensor = self.head(silu(self.norm(self.middle(h, embedding))))
@@ -103,9 +105,10 @@ class Decoder(nn.Module):
         blocks: int = 1,
         attends: bool = False,
         classes: int = 0,
+        patch: int = 1,
     ) -> None:
         super().__init__()
-        self.latent_shape = latent_shape(image_shape, latent_channels, multipliers)
+        self.latent_shape, self.patch = latent_shape(image_shape, latent_channels, multipliers, patch), patch
         norm, width, current = Norm(), 4 * channels if classes else 0, multipliers[-1] * channels
         self.class_embedding = ClassEmbedding(classes, width) if classes else None
         self.stem = nn.Conv2d(latent_channels, current, 3, padding=1)
@@ -117,15 +120,14 @@ class Decoder(nn.Module):
                 current = multiplier * channels
             if level:
                 self.up.append(Upsample(current))
-        self.norm, self.head = norm(current), nn.Conv2d(current, image_shape[0], 3, padding=1)
+        self.norm, self.head = norm(current), nn.Conv2d(current, image_shape[0] * patch**2, 3, padding=1)
 
     def forward(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
         embedding = _embedded(self.class_embedding, cond, z)
         h = self.middle(self.stem(z), embedding)
         for layer in self.up:
             h = layer(h, embedding)
-        out: Tensor = self.head(silu(self.norm(h)))
-        return out
+        return pixel_shuffle(self.head(silu(self.norm(h))), self.patch)
 
 
 class ToVector(nn.Module):
@@ -155,11 +157,11 @@ class FromVector(nn.Module):
 
 
 def latent_shape(
-    image_shape: tuple[int, int, int], latent_channels: int, multipliers: Sequence[int]
+    image_shape: tuple[int, int, int], latent_channels: int, multipliers: Sequence[int], patch: int = 1
 ) -> tuple[int, int, int]:
-    """(latent_channels, H / f, W / f). ValueError where f = 2^(resolutions - 1) does not divide H and W."""
+    """(latent_channels, H / f, W / f). ValueError where f = patch x 2^(resolutions - 1) does not divide H and W."""
     _, height, width = image_shape
-    factor = 2 ** (len(multipliers) - 1)
+    factor = patch * 2 ** (len(multipliers) - 1)
     if height % factor or width % factor:
         raise ValueError(f"images of {height} x {width} pixels cannot be made {factor} times smaller")
     return latent_channels, height // factor, width // factor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,20 +57,23 @@ def cost_as_is(network: nn.Module, *inputs: Any) -> Cost:
 def _cost(run: Callable[..., Any], network: nn.Module, weights: Mapping[str, Tensor], inputs: tuple[Any, ...]) -> Cost:
     images = len(inputs[0])
     parameters = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    kept = _kept_bytes(run, weights, inputs)
-    return Cost(parameters, _operations(run, inputs) // images, kept // images)
+    kept = kept_bytes(lambda: run(*inputs), weights.values())
+    with torch.no_grad():
+        forward = operations(lambda: run(*inputs))
+    return Cost(parameters, forward // images, kept // images)
 
 
-def _operations(run: Callable[..., Any], inputs: tuple[Any, ...]) -> int:
+def operations(run: Callable[[], Any]) -> int:
+    """Of the matrix products and convolutions of a run, those of a backward pass in it too, on whatever device."""
     # fused attention has no formula on the CPU; written out, its two products count as what they are, on any device
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        run(*inputs)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        run()
     return int(counter.get_total_flops())
 
 
-def _kept_bytes(run: Callable[..., Any], weights: Mapping[str, Tensor], inputs: tuple[Any, ...]) -> int:
-    """Bytes of the distinct storages that autograd saves, but for those of weights."""
-    own = {_place(tensor) for tensor in weights.values()}
+def kept_bytes(run: Callable[[], Any], weights: Iterable[Tensor]) -> int:
+    """Bytes of the distinct storages that autograd saves in a run, but for those of weights. run: returns what holds them."""
+    own = {_place(tensor) for tensor in weights}
     saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -79,7 +82,7 @@ def _kept_bytes(run: Callable[..., Any], weights: Mapping[str, Tensor], inputs: 
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor), _FusedAttention(), torch.enable_grad():
-        out = run(*inputs)  # held while counting: it keeps the graph, and so no storage is freed and its place reused
+        out = run()  # held while counting: it keeps the graph, and so no storage is freed and its place reused
         total = sum(saved.values())
     del out
     return total
@@ -90,7 +93,8 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-        out = scaled_dot_product_attention(q, k, v, mask)
+        # fused kernels lay their output token by token, all heads of one together, whatever runs here
+        out = scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).contiguous().transpose(1, 2)
         ctx.save_for_backward(q, k, v, mask, out, q.new_empty(q.shape[:-1], dtype=torch.float32))
         return out
 

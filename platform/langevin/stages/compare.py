@@ -41,8 +41,9 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = ["| recipe | sampled by | calls | " + " | ".join(FIGURES.values()) + " | training, s |", "|---" * 8 + "|"]
     for row in rows:
         figures = " | ".join(_figure(name, row.get(name)) for name in FIGURES)
+        steps = "" if row["steps"] is None else f", {row['steps']}"
         lines.append(
-            f"| {row['recipe']} | {row['sampler']}, {row['steps']} | {row['network_calls']} | {figures} | {row['seconds']:.0f} |"
+            f"| {row['recipe']} | {row['sampler']}{steps} | {row['network_calls']} | {figures} | {row['seconds']:.0f} |"
         )
     return "\n".join(lines)
 
@@ -59,7 +60,7 @@ def _row(recipe: Recipe, found: Evaluation) -> dict[str, Any]:
         "recipe": recipe.name,
         "method": recipe.model.method,
         "sampler": sampling["sampler"],
-        "steps": sampling["steps"],
+        "steps": sampling.get("steps"),
         "network_calls": found.network_calls,
         "seconds": _seconds(Outputs.of(recipe).history),
         **plain,

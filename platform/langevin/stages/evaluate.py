@@ -46,11 +46,11 @@ def evaluate(recipe: Recipe, path: Path) -> dict[str, Any]:
     count, few = section.images, min(section.curve_images, section.images)
     with Stage("evaluate", count * (2 if champion else 1) + few * len(earlier)) as stage:
         model = evaluator.model(last)
-        samples = evaluator.samples(model, count, stage)
-        ours = evaluator.measure(model, samples)
+        samples = evaluator.images(model, count, stage)
+        ours = evaluator.measure(model, samples, stage)
         curve, done = [], count
         for one in earlier:
-            curve.append((one.images, evaluator.fid(evaluator.samples(evaluator.model(one), few, stage, done))))
+            curve.append((one.images, evaluator.fid(evaluator.images(evaluator.model(one), few, stage, done))))
             done += few
         curve.append((last.images, evaluator.fid(samples[:few])))
         theirs = _measure_champion(champion, evaluator, stage, done) if champion else None
@@ -82,7 +82,7 @@ def _champion(recipe: Recipe, sha256: str) -> ModelVersion | None:
 
 def _measure_champion(champion: ModelVersion, evaluator: Evaluator, stage: Stage, before: int) -> Evaluation:
     model = evaluator.model(checkpoints.read(Path(champion.source)))
-    return evaluator.measure(model, evaluator.samples(model, len(evaluator.labels), stage, before))
+    return evaluator.measure(model, evaluator.images(model, len(evaluator.labels), stage, before), stage)
 
 
 def _metrics(ours: Evaluation, theirs: Evaluation | None) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import time
 from dataclasses import replace
 from typing import Any
@@ -14,6 +16,7 @@ from langevin.cluster.session import cpus
 from langevin.config.load import restore
 from langevin.config.paths import within_home
 from langevin.config.recipe import Recipe
+from langevin.config.sampling import Sample
 from langevin.config.table import NETWORKS
 from langevin.data.manifest import Manifest
 from langevin.data.reader import attributes_of, read_split
@@ -21,18 +24,20 @@ from langevin.evaluation.attributes import caption_accuracy
 from langevin.evaluation.bootstrap import Resampled, fid_figure
 from langevin.evaluation.extractors import Extractor
 from langevin.evaluation.fidelity import fid
-from langevin.evaluation.intervals import Figure
+from langevin.evaluation.intervals import Figure, mean
 from langevin.evaluation.judge import Judge, Parser, Verdicts
-from langevin.evaluation.nll import nll
+from langevin.evaluation.nll import UNIT, nll
 from langevin.evaluation.reconstruction import psnr_figure
 from langevin.evaluation.statistics import Moments
 from langevin.evaluation.suite import Evaluation, MetricSpec, draw, evaluate_samples
-from langevin.protocols import Batch, Bounded, Cond, Conditioned, Reconstructs, Samples, rows
+from langevin.evaluation.threads import in_threads
+from langevin.protocols import Batch, Bounded, BoundsOtherwise, Cond, Reconstructs, Samples, condition_of, rows
 from langevin.randomness import Keys
 from langevin.stages.extractor import as_bytes, extractor_of, real_images
 from langevin.stages.progress import Stage
 from langevin.training.checkpoint import Checkpoint
 
+HELDOUT = "heldout"  # the split of what no training image shows
 NLL_DRAWS = 2  # of the bound's noise: one more than its value needs, so that it knows its own error
 QUANTISATION = "levels floor((x + 1) / 2 (L - 1) + 1/2) clipped, stored as bytes round(level 255 / (L - 1))"
 
@@ -42,7 +47,7 @@ class Evaluator:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        root = within_home(recipe.data.root)
+        self.root = root = within_home(recipe.data.root)
         self.manifest = Manifest.load(root)
         self.extractor: Extractor = extractor_of(recipe)
         self.train = real_images(root, "train", self.manifest)
@@ -77,43 +82,85 @@ class Evaluator:
             judge=self.judge.name,
         )
 
+    def sampled_by(self, sample: Sample) -> Evaluator:
+        """The same for models that are sampled otherwise."""
+        other = copy.copy(self)
+        other.recipe = self.recipe.model_copy(update={"sample": sample})
+        return other
+
     def model(self, checkpoint: Checkpoint) -> Any:
         """The checkpoint's model as this recipe samples and bounds it, whatever recipe it was trained by."""
         return restore(checkpoint, self.recipe.sample, self.recipe.bound)
 
-    def samples(self, model: Samples, count: int, stage: Stage, before: int = 0) -> Tensor:
-        """The first ``count`` samples of the evaluation's seed, (N, C, H, W) uint8: fewer are a part of more."""
+    def images(self, model: Any, count: int, stage: Stage, before: int = 0) -> Tensor:
+        """The first ``count`` images that a model makes, (N, C, H, W) uint8: samples of the evaluation's seed, of which
+        fewer are a part of more; of a codec, which draws none, the test images again.
+        """
+        if not isinstance(model, Samples):
+            return self._again(model, self.test_batch.images[:count])
+        return self._drawn(model, rows(condition_of(model, self.asked), 0, count), count, stage, before)
+
+    def measure(self, model: Any, images: Tensor, stage: Stage) -> Evaluation:
+        """All figures of a model whose images are made: those that its protocols and its data allow."""
+        started, section = time.perf_counter(), self.recipe.evaluate
+        figures: dict[str, Figure] = {}
+        classes: dict[str, Figure] = {}
+        if isinstance(model, Samples):
+            labels = self.labels[: len(images)]
+            figures |= evaluate_samples(images, labels, self.test, self.train, self.extractor, self.judge, section.seed)
+            figures |= self.captions(model, images, stage)
+            classes = {self.manifest.classes[int(k)]: v for k, v in self.judge.by_class(images, labels).items()}
+        if isinstance(model, Reconstructs):
+            figures |= self._reconstruction(model)
+        if isinstance(model, Bounded):
+            figures |= self._likelihood(model)
+        calls = network_calls(model, self.asked[:1]) if isinstance(model, Samples) else None
+        return Evaluation(self.spec, figures, classes, time.perf_counter() - started, calls)
+
+    def captions(self, model: Samples, images: Tensor, stage: Stage) -> dict[str, Figure]:
+        """How much of their captions images show, of a model that is asked by captions: those of the test images, and
+        those of the split "heldout", which put together what no training image does, where there is one.
+        """
+        if not _asks(condition_of(model, self.asked), self.asked.captions):
+            return {}
+        scenes = attributes_of(self.root, "test")
+        shown = caption_accuracy(images, [scenes[place] for place in self.places[: len(images)]])
+        figures = {f"caption_{name}": figure for name, figure in shown.items()}
+        if HELDOUT in self.manifest.splits:
+            new = read_split(self.root, HELDOUT)[: len(images) // 2]
+            drawn = self._drawn(model, condition_of(model, new), len(new), stage, 0)
+            shown = caption_accuracy(drawn, attributes_of(self.root, HELDOUT)[: len(new)])
+            figures |= {f"{HELDOUT}_{name}": figure for name, figure in shown.items()}
+        return figures
+
+    def _drawn(self, model: Samples, cond: Cond, count: int, stage: Stage, before: int) -> Tensor:
         section = self.recipe.evaluate
-        cond = rows(condition(model, self.asked), 0, count)
         drawn = draw(
             model, cond, count, section.seed, section.batch, lambda done: stage.at(before + done), threads=cpus()
         )
         return as_bytes(drawn, self.manifest.levels)
 
-    def measure(self, model: Any, samples: Tensor) -> Evaluation:
-        """All figures of a model whose samples are drawn: those that its protocols and its data allow."""
-        started, section = time.perf_counter(), self.recipe.evaluate
-        labels = self.labels[: len(samples)]
-        figures = evaluate_samples(samples, labels, self.test, self.train, self.extractor, self.judge, section.seed)
-        if _asks(condition(model, self.asked), self.asked.captions):
-            scenes = attributes_of(within_home(self.recipe.data.root), "test")
-            shown = caption_accuracy(samples, [scenes[place] for place in self.places[: len(samples)]])
-            figures |= {f"caption_{name}": figure for name, figure in shown.items()}
-        if isinstance(model, Reconstructs):
-            figures |= self._reconstruction(model)
-        if isinstance(model, Bounded):
-            batches = [self.test_batch[at : at + section.batch] for at in range(0, len(self.test_batch), section.batch)]
-            dims = self.test_batch.images[0].numel()
-            figures |= nll(model, batches, section.seed, dims, threads=cpus(), draws=NLL_DRAWS).figures()
-        classes = {self.manifest.classes[int(k)]: v for k, v in self.judge.by_class(samples, labels).items()}
-        seconds = time.perf_counter() - started
-        return Evaluation(self.spec, figures, classes, seconds, network_calls(model, self.asked[:1]))
+    def _again(self, model: Reconstructs, images: Tensor) -> Tensor:
+        parts = images.split(self.recipe.evaluate.batch)
+        return as_bytes(torch.cat(in_threads(model.reconstruct, parts, cpus())), self.manifest.levels)
+
+    def _likelihood(self, model: Bounded) -> dict[str, Figure]:
+        """The bound on the test images, with its parts, and what other bounds the model has."""
+        section, dims = self.recipe.evaluate, self.test_batch.images[0].numel()
+        batches = [self.test_batch[at : at + section.batch] for at in range(0, len(self.test_batch), section.batch)]
+        figures = nll(model, batches, section.seed, dims, threads=cpus(), draws=NLL_DRAWS).figures()
+        if isinstance(model, BoundsOtherwise):
+            others = in_threads(
+                lambda part: model.other_bounds(part, Keys(section.seed, part.ordinals)), batches, cpus()
+            )
+            for name in others[0]:
+                nats = torch.cat([found[name] for found in others])
+                figures[f"nll_{name}"] = mean(nats / (math.log(2) * dims), UNIT)
+        return figures
 
     def _reconstruction(self, model: Reconstructs) -> dict[str, Figure]:
         """Of the test images: FID of what the model makes of them again against them, with how far each is from its own."""
-        batch, size = self.test_batch.images, self.recipe.evaluate.batch
-        again = as_bytes(torch.cat([model.reconstruct(part) for part in batch.split(size)]), self.manifest.levels)
-        seed = self.recipe.evaluate.seed
+        again, seed = self._again(model, self.test_batch.images), self.recipe.evaluate.seed
         found, real = (Resampled.of(self.extractor.features(images).features, seed, name, self.test.labels)
                        for images, name in ((again, "reconstructed"), (self.test.images, "reference")))  # fmt: skip
         return {"rfid": fid_figure(found, real), "psnr": psnr_figure(self.test.images, again)}
@@ -122,11 +169,6 @@ class Evaluator:
         """FID of samples (N, C, H, W) uint8 against the test images."""
         features = self.extractor.features(samples).features
         return fid(Moments.of(features), Moments.of(self.extractor.features(self.test.images).features))
-
-
-def condition(model: Any, batch: Batch) -> Cond:
-    """What the model is asked for to draw images like these."""
-    return model.condition(batch) if isinstance(model, Conditioned) else batch.labels
 
 
 def network_calls(model: Any, like: Batch) -> int | None:
@@ -147,7 +189,7 @@ def network_calls(model: Any, like: Batch) -> int | None:
     hooks = [network.register_forward_hook(count) for network in networks]
     drawing: Samples = model  # type: ignore[assignment]
     try:
-        drawing.sample(Keys.range(0, 0, 1), condition(model, like))
+        drawing.sample(Keys.range(0, 0, 1), condition_of(model, like))
     finally:
         for hook in hooks:
             hook.remove()
@@ -189,5 +231,4 @@ def _asks(cond: Cond, captions: Tensor | None) -> bool:
 
 def _around(recipe: Recipe) -> dict[str, Any]:
     """What else decides how samples are drawn."""
-    upsampling = {"upsampling": recipe.upsampling.plain()} if recipe.upsampling else {}
-    return upsampling | ({"cascade": recipe.model.plain()} if recipe.model.method == "cascade" else {})
+    return {"upsampling": recipe.upsampling.plain()} if recipe.upsampling else {}

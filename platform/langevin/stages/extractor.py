@@ -49,7 +49,8 @@ def extractor_of(recipe: Recipe) -> Extractor:
     if section.extractor == "cnn":
         return load_extractor(Outputs.of(recipe).extractor)
     weights = within_home(section.extractor_weights) if section.extractor_weights else None
-    return load_extractor(section.extractor, weights)
+    trained = "/" in section.extractor  # another recipe's folder, such as out/RECIPE/extractor
+    return load_extractor(within_home(section.extractor) if trained else section.extractor, weights)
 
 
 def real_images(root: Path, split: str, manifest: Manifest) -> RealImages:

@@ -47,6 +47,9 @@ class Outputs:
     def fid_curve(self) -> Path:
         return self.folder / "fid.csv"
 
+    def sweep(self, field: str) -> Path:
+        return self.folder / "sweeps" / f"{field}.json"
+
     @property
     def promotion(self) -> Path:
         return self.folder / "promotion.json"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from langevin.config.paths import within_home
-from langevin.config.recipe import Recipe
+from langevin.config.recipe import Data, Recipe
 from langevin.data.manifest import MANIFEST, Manifest
 from langevin.data.shards import write_dataset
 from langevin.data.sources import Digits, Folder, Reduced, Shapes, Source
+from langevin.errors import DataError
 from langevin.stages.progress import Stage
 
 
@@ -14,6 +15,7 @@ def prepare(recipe: Recipe) -> Manifest:
     """Writes the recipe's data set. The same images give the same bytes, whenever and wherever this runs."""
     data = recipe.data
     source = _source(recipe)
+    check_classes(data, len(source.info.classes))
     with Stage("prepare", len(source)) as stage:
         return write_dataset(
             within_home(data.root),
@@ -29,6 +31,14 @@ def ensure(recipe: Recipe) -> None:
     """Prepares the data set where there is none yet."""
     if not (within_home(recipe.data.root) / MANIFEST).exists():
         prepare(recipe)
+
+
+def check_classes(data: Data, found: int) -> None:
+    """DataError where a folder has another number of classes than the recipe says."""
+    if data.classes not in (None, found):
+        assert data.images is not None  # of other sources the recipe says no classes
+        raise DataError(f"the folder holds {found} class folders", file=within_home(data.images), field="data.classes",
+                        value=data.classes, mend=f"give {found}, or mend the folder")  # fmt: skip
 
 
 def _source(recipe: Recipe) -> Source:

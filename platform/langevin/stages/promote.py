@@ -18,12 +18,12 @@ from langevin.tracking.store import tracking_uri
 from langevin.training import checkpoint as checkpoints
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-METRIC = "fid"
+METRICS = ("fid", "rfid")  # by which a model is judged: the first of them that it has
 
 
 def promote(recipe: Recipe, path: Path) -> dict[str, Any]:
-    """Registers the checkpoint. @champion moves to it when it is the first, or its FID is better than the champion's on
-    the same spec by more than the interval; otherwise it is @challenger. Leaves out/RECIPE/promotion.json.
+    """Registers the checkpoint. @champion moves to it when it is the first, or its FID (a codec's rFID) is better than the
+    champion's on the same spec by more than the interval; otherwise it is @challenger. Leaves out/RECIPE/promotion.json.
     """
     outputs = Outputs.of(recipe)
     trained, evaluated = read_json(outputs.training, "train"), read_json(outputs.evaluation, "evaluate")
@@ -68,8 +68,9 @@ def _earned(
     if beside is None or beside["model"] != f"models:/{name}/{held}":
         raise ConfigError("was made beside another champion", field="champion", value=beside and beside["model"],
                           mend="run `langevin evaluate RECIPE` again")  # fmt: skip
-    found = compare(Evaluation.from_json(beside["evaluation"]), ours)[METRIC]
-    figures = f"{METRIC} {found.after.value:.4g} against {found.before.value:.4g}, interval of the difference {found.margin:.2g}"
+    metric = next(name for name in METRICS if name in ours.figures)
+    found = compare(Evaluation.from_json(beside["evaluation"]), ours)[metric]
+    figures = f"{metric} {found.after.value:.4g} against {found.before.value:.4g}, interval of the difference {found.margin:.2g}"
     if found.better:
         return CHAMPION, f"better than version {held}: {figures}"
     return CHALLENGER, f"not better than version {held} by more than the interval: {figures}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -27,6 +28,10 @@ NAMES = {
     "nll_diffusion": "  diffusion",
     "nll_reconstruction": "  reconstruction",
     "nll_estimate": "  of these very images",
+    "nll_importance": "NLL by weighted latents, bits/dim",
+    "nll_parallel": "NLL of parallel sampling, bits/dim",
+    "rfid": "rFID, test images coded and decoded",
+    "psnr": "PSNR of the same, dB",
 }
 
 
@@ -68,8 +73,7 @@ def summary(recipe: Recipe) -> str:
     lines = {
         "trained": f"{recipe.name}: {recipe.model.method}, {evaluated['parameters']:,} parameters, "
         f"{evaluated['images']:,} images",
-        "measured": f"{spec.generated_n:,} samples of seed {spec.seed}, {sampling['sampler']} in {sampling['steps']} steps, "
-        f"guidance {sampling['guidance']:g}; spec {spec.hash}",
+        "measured": f"{spec.generated_n:,} samples of seed {spec.seed}, {sampled_by(sampling)}; spec {spec.hash}",
         "extractor": f"{spec.extractor}{accuracy}",
         "registered": f"{promoted['model']} @{promoted['alias']}: {promoted['reason']}",
         "generated": f"{generated['samples']:,} images of {generated['request']['model']} in {outputs.generated}",
@@ -80,6 +84,13 @@ def summary(recipe: Recipe) -> str:
     for name, text in lines.items():
         table.add_row(name, text)
     return f"\n{figures(evaluated)}\n\n{_text(table)}"
+
+
+def sampled_by(sampling: Mapping[str, Any]) -> str:
+    """A spec's sampling in a few words."""
+    steps = f" in {sampling['steps']} steps" if "steps" in sampling else ""
+    guidance = f", guidance {sampling['guidance']:g}" if "guidance" in sampling else ""
+    return f"{sampling['sampler']}{steps}{guidance}"
 
 
 def _text(table: Table) -> str:

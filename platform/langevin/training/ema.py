@@ -2,7 +2,7 @@
 
 An average is of the parameters alone. Its buffers stay those of the first weights: what a model adapts during training,
 such as statistics of its own loss, moves where training looks, not what it is, and a validation loss is read the same
-way at every time.
+way at every time. The exception are parts that say so, by ``followed = True``: by their buffers samples are drawn.
 """
 
 from __future__ import annotations
@@ -55,3 +55,7 @@ class PowerEMA:
 @torch.no_grad()
 def _towards(average: nn.Module, model: nn.Module, weight: float) -> None:
     torch._foreach_lerp_(list(average.parameters()), [p.detach() for p in model.parameters()], weight)
+    for mine, theirs in zip(average.modules(), model.modules(), strict=True):
+        if getattr(mine, "followed", False):
+            for kept, now in zip(mine.buffers(), theirs.buffers(), strict=True):
+                kept.copy_(now)

@@ -1,0 +1,7 @@
+"""Images -> latents of a trained codec, once."""
+
+import sys
+
+from langevin.cli import main
+
+main(["encode", *sys.argv[1:]])
