@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -29,7 +30,7 @@ from langevin.config.load import load_recipe
 from langevin.config.paths import within_home
 from langevin.data.manifest import Manifest
 from langevin.data.reader import Reader
-from langevin.protocols import Batch
+from langevin.protocols import Batch, Trainable
 from langevin.randomness import Keys
 from langevin.stages.plan import Priced
 from langevin.stages.prepare import ensure
@@ -81,10 +82,10 @@ class Run:
     def left(self) -> float:
         """Bytes an image that a forward pass leaves allocated, by the allocator's own account."""
         batch = next(self.batches)
-        keys = Keys(self.plan.seed, batch.ordinals)
-        self.state.model.loss(batch, keys)
+        keys, model = Keys(self.plan.seed, batch.ordinals), cast(Trainable, self.state.model)
+        model.loss(batch, keys)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-            losses = self.state.model.loss(batch, keys)
+            losses = model.loss(batch, keys)
         total = sum(event.self_cpu_memory_usage for event in profiled.events())
         del losses
         return total / len(batch)

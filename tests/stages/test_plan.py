@@ -80,7 +80,7 @@ def test_parameters_operations_and_kept_bytes_are_the_real_models(written: Calla
     path = written(kind)
     recipe = load_recipe(path)
     priced = Priced(recipe, path)
-    real = assembled(described(recipe, path))
+    real: Any = assembled(described(recipe, path))
     assert priced.step.trained == sum(p.numel() for p in real.parameters() if p.requires_grad)
     assert priced.step.frozen == sum(p.numel() for p in real.parameters() if not p.requires_grad)
     assert (priced.step.frozen > 0) == (kind == "latent")

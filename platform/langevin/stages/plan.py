@@ -174,12 +174,12 @@ def _of_cascade(recipe: Recipe, path: Path, machine: Machine) -> dict[str, Any]:
         if isinstance(load_recipe(beside(path, name, field)).model, sections.Cascade):
             raise ConfigError("is a cascade itself", file=path, field=field, value=name, mend="name its stages")
     stages = [plan(beside(path, name, field), machine) for field, name in places.items()]
-    draws = [stage.get("sampling") for stage in stages]
-    whole = None if None in draws else Draw(*(sum(one[name] for one in draws) for name in ("calls", "operations")))
+    drawn = [stage["sampling"] for stage in stages if stage.get("sampling")]
+    whole = Draw(*(sum(one[name] for one in drawn) for name in ("calls", "operations")))
     return {
         "image_shape": stages[-1]["image_shape"],
         "parameters": sum(stage["parameters"] for stage in stages),
         "training": {"hours": sum(stage["training"]["hours"] for stage in stages)},
-        "sampling": _sampling(whole, recipe, machine),
+        "sampling": _sampling(whole if len(drawn) == len(stages) else None, recipe, machine),
         "stages": stages,
     }
