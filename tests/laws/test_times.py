@@ -365,6 +365,21 @@ def test_loss_aware_times_come_as_often_as_they_are_likely() -> None:
     assert torch.equal(drawn(times, torch.arange(100, 200)), t[100:200])
 
 
+@pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2**-53])
+def test_loss_aware_times_leave_out_what_is_never_wrong(number: float) -> None:
+    """A node of probability 0 has no uniform number, not the first one either: its losses would be divided by 0."""
+
+    class Always(Noise):
+        def uniform(self, stream: str, like: Tensor) -> Tensor:
+            return torch.full_like(like, number)
+
+    times = LossAware(4, memory=1, floor=0.0)
+    times.learn(float64(0.25, 0.5, 0.75, 1.0), float64(0.0, 2.0, 2.0, 0.0))
+    t = times(Always(Keys.range(0, 0, 1)))
+    assert t.tolist() == [0.5 if number < 0.5 else 0.75]
+    assert float(times.density(t)) == 2
+
+
 def test_loss_aware_losses_are_weighted_without_bias() -> None:
     """E[L_t / (T p_t)] is the mean over the nodes. Nichol & Dhariwal 2021, eq. 18."""
     times, losses = taught(12)
