@@ -294,6 +294,7 @@ def test_gaussian_data_leave_nothing_to_the_network(process: CriticallyDampedLan
     torch.testing.assert_close(given, x[:, :, 0] / deviations)
     torch.testing.assert_close(time, TIMES)
     assert isinstance(model, Scores)
+    assert VelocityScoreModel(network, process).start == (1.0, process.hybrid[1])  # white data if nothing is said
 
 
 @each_process
@@ -316,6 +317,26 @@ def test_the_loss_is_the_noise_that_states_do_not_tell(process: CriticallyDamped
     assert float(losses[0].mean()) == pytest.approx(expected, abs=error)
     more = losses[1] - losses[0]
     assert float(more.mean()) == pytest.approx(0.25, abs=4 * float(more.std()) / count**0.5)
+
+
+class Told(nn.Module):
+    """The network that says its condition, one number a sample."""
+
+    def forward(self, x: Tensor, time: Tensor, cond: Tensor) -> Tensor:
+        return torch.zeros_like(x[:, : x.shape[1] // 2]) + cond.reshape(-1, 1, 1)
+
+
+def test_the_network_is_told_the_condition() -> None:
+    """What it says is added to eps_v: of a score c / L_vv less, of a loss (error - c)^2."""
+    like, labels = torch.zeros(3, 1, 4, dtype=torch.float64), float64(-1.0, 0.0, 2.0)
+    told, silent = (VelocityScoreModel(network, PUBLISHED, 0.3) for network in (Told(), Silent()))
+    x, t = noise(3).normal("state", torch.stack([like, like], 1)), float64(0.3)
+    less = labels / PUBLISHED.cholesky(t, PUBLISHED.hybrid)[1, 1]
+    torch.testing.assert_close(told.score(x, t, labels), silent.score(x, t) - less[:, None, None])
+    totals = VelocityScore(At(0.3))(told, like + 0.5, labels, noise(3)).total
+    for row, label in enumerate(labels.tolist()):
+        alone = VelocityScoreModel(Silent(label), PUBLISHED, 0.3)
+        torch.testing.assert_close(totals[row], VelocityScore(At(0.3))(alone, like + 0.5, None, noise(3)).total[row])
 
 
 @each_process
@@ -380,6 +401,17 @@ def test_a_splitting_step_draws_each_noise_once() -> None:
     flat = x.transpose(1, 2).flatten(0, 1)
     torch.testing.assert_close(flat.mean(0), mean, rtol=0, atol=4 * 0.7 / (2 * count) ** 0.5)
     torch.testing.assert_close(torch.cov(flat.T), covariance, rtol=0, atol=4 * 0.5 * (1 / count) ** 0.5)
+
+
+@pytest.mark.parametrize("sampler", [SSCS(), SSCS(calls=2), EulerMaruyama()], ids=str)
+def test_a_step_hands_on_the_condition(sampler: Sampler) -> None:
+    """Each sample goes where the score of its own mean leads."""
+    means = [-1.0, 0.0, 2.0]
+    x = noise(3).normal("state", torch.zeros(3, 2, 2, dtype=torch.float64))
+    found = sampler(Gaussian(PUBLISHED), x, float64(0.5), float64(0.4), float64(*means), noise(3, 1))
+    for row, mean in enumerate(means):
+        alone = sampler(Gaussian(PUBLISHED, mean), x, float64(0.5), float64(0.4), None, noise(3, 1))
+        torch.testing.assert_close(found[row], alone[row], rtol=1e-9, atol=1e-9)
 
 
 def test_splitting_needs_a_velocity() -> None:

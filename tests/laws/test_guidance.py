@@ -286,6 +286,13 @@ def test_a_classifiers_potential_is_its_log_share() -> None:
     assert float(slopes[~chosen].abs().max()) == 0
 
 
+def test_no_condition_at_all_has_a_flat_potential_too() -> None:
+    """0 everywhere, so that its gradient is there and is 0; the classifier is not asked."""
+    potential = ClassPotential(Linear(torch.eye(2, dtype=torch.float64)))
+    for found in (potential(X, T, None), gradient(potential, X, T, None)):
+        assert torch.equal(found, torch.zeros_like(found))
+
+
 def test_a_classifier_is_told_the_time_in_the_images_precision() -> None:
     told: list[Tensor] = []
 

@@ -15,7 +15,13 @@ from torch.distributions import kl_divergence
 from langevin.diffusion import grids
 from langevin.diffusion.denoiser import Prediction
 from langevin.diffusion.kernels import Gaussian
-from langevin.diffusion.likelihood import bits_per_dim, discrete_bound, discretised_log_likelihood, stratified_bound
+from langevin.diffusion.likelihood import (
+    bits_per_dim,
+    continuous_bound,
+    discrete_bound,
+    discretised_log_likelihood,
+    stratified_bound,
+)
 from langevin.diffusion.schedules import Schedule, Tabulated, cosine_betas, linear_betas
 from langevin.diffusion.variance import Lower, ReverseVariance, Upper
 from langevin.protocols import Bound
@@ -227,3 +233,23 @@ def test_knowing_the_class_is_worth_its_entropy() -> None:
     informed = discrete_bound(model, x0, cond, noise(count), grid, Lower(), LEVELS).diffusion
     blind = discrete_bound(model, x0, None, noise(count), grid, Lower(), LEVELS).diffusion
     assert float((blind - informed).mean()) == pytest.approx(math.log(2), abs=0.15)
+
+
+def test_every_look_of_a_bound_is_told_the_condition() -> None:
+    """Part by part and sample by sample the bound given a class is that of the class's own model."""
+    schedule, cond = chain(), torch.arange(6) % 2
+    model = Mixture(schedule, float64(-0.5, 0.5), float64(0.01, 0.04), float64(0.5, 0.5))
+    x0 = GREY[4:10, None].expand(6, 3)
+    grid = grids.uniform_log_snr(9, schedule, 0.02)
+    for bound in (
+        lambda model, cond: discrete_bound(model, x0, cond, noise(6), grid, Lower(), LEVELS),
+        lambda model, cond: stratified_bound(model, x0, cond, noise(6), grid, Lower(), LEVELS, 3),
+        lambda model, cond: continuous_bound(model, x0, cond, noise(6), LEVELS, 3, 0.02),
+    ):
+        found = bound(model, cond)
+        for label, (mean, var) in enumerate([(-0.5, 0.01), (0.5, 0.04)]):
+            alone = bound(Normal(schedule, mean, var), None)
+            torch.testing.assert_close(found.diffusion[label::2], alone.diffusion[label::2], rtol=1e-9, atol=0)
+            torch.testing.assert_close(
+                found.reconstruction[label::2], alone.reconstruction[label::2], rtol=1e-9, atol=0
+            )

@@ -130,6 +130,26 @@ def test_of_white_data_any_terms_tell_the_whole_sum(name: str) -> None:
         torch.testing.assert_close(some.diffusion, whole.diffusion, rtol=1e-9, atol=0)
 
 
+@dataclass(frozen=True)
+class Extreme(Given):
+    """Its uniform numbers are all ``number``."""
+
+    number: float = 0.0
+
+    def uniform(self, stream: str, like: Tensor) -> Tensor:
+        return torch.full_like(like, self.number)
+
+
+@pytest.mark.parametrize("number", [0.0, 1 - 2**-53])
+def test_the_first_and_the_last_uniform_number_have_a_term(number: float) -> None:
+    """1 + (1 - 2^-53) rounds to 2, the end of the second of two strata, where no term begins."""
+    model, given = Normal(SCHEDULES["cosine VP"], 0.0, 1.0), Extreme(noise(5).keys, "", EVEN, number)
+    grid = float64(1.0, 0.7, 0.4, 0.1, 0.0)
+    whole = discrete_bound(model, WHITE, None, given, grid, Lower(), LEVELS)
+    some = stratified_bound(model, WHITE, None, given, grid, Lower(), LEVELS, 2)
+    torch.testing.assert_close(some.diffusion, whole.diffusion, rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize("variance", [Lower(), Upper()])
 @pytest.mark.parametrize("name", ["rectified", "geometric VE", "linear chain"])
 def test_the_estimate_is_right_in_the_mean_on_any_schedule(name: str, variance: ReverseVariance) -> None:

@@ -97,6 +97,23 @@ def test_of_a_mixture_it_is_the_density_of_each_condition() -> None:
         torch.testing.assert_close(found, exact, rtol=0, atol=2e-3)
 
 
+def test_the_flow_of_a_score_hands_on_the_condition() -> None:
+    """Each condition's score has the velocity of that condition's denoiser, and is asked with it wherever it is asked."""
+    schedule, cond, met = LinearVP(), torch.arange(6) % 2, []
+    model = Mixture(schedule, float64(-0.5, 0.6), float64(0.04, 0.09), float64(0.3, 0.7))
+    torch.testing.assert_close(velocity(Tweedie(model), X, float64(0.4), cond), velocity(model, X, float64(0.4), cond))
+
+    class Watched(Normal):
+        def __call__(self, x: Tensor, t: Tensor, cond: Any = None) -> Prediction:
+            met.append(cond)
+            return super().__call__(x, t)
+
+    for asked in (Watched(schedule), Tweedie(Watched(schedule))):
+        log_prob_ode(asked, X, cond, grid=float64(0.1, 0.6, 1.0))
+    assert met
+    assert all(given is cond for given in met)
+
+
 def test_exact_and_hutchinson_divergences_are_those_of_the_jacobian() -> None:
     matrix = noise(1).normal("matrix", torch.zeros(1, 4, 4, dtype=torch.float64))[0]
     x = noise(5).normal("x", torch.zeros(5, 2, 2, dtype=torch.float64))
@@ -118,6 +135,8 @@ def test_exact_and_hutchinson_divergences_are_those_of_the_jacobian() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     assert torch.equal(value, field(x))
     assert not value.requires_grad
+    single = torch.einsum("bi,bij,bj->b", signs[0], jacobians, signs[0])
+    torch.testing.assert_close(Hutchinson(noise(5))(field, x)[1], single, rtol=1e-12, atol=1e-12)  # one probe
 
 
 def test_of_correlated_data_exact_is_exact_and_hutchinson_right_in_the_mean() -> None:
@@ -168,6 +187,12 @@ def test_a_tighter_tolerance_is_closer() -> None:
     assert errors[1] < 1e-4 < errors[0]
 
 
+def test_if_nothing_is_said_the_flow_starts_next_to_the_data_and_keeps_five_digits() -> None:
+    model = Normal(LinearVP())
+    said = log_prob_ode(model, X, None, Exact(), t_min=1e-5, rtol=1e-5, atol=1e-5, grid=None)
+    assert torch.equal(log_prob_ode(model, X), said)
+
+
 def test_networks_in_float32_see_float32_and_the_answer_is_float64() -> None:
     class White(nn.Module):
         """eps of white data: sigma x_t."""
@@ -213,5 +238,6 @@ def test_damped_states_have_the_density_of_data_and_velocity() -> None:
     ],
 )
 def test_a_flow_that_is_singular_at_an_end_says_so(model: Any, t_min: float, end: str) -> None:
-    with pytest.raises(ValueError, match=f"not finite at {end}"):
-        log_prob_ode(model, X, t_min=t_min)
+    for grid in (None, float64(t_min, 0.5, 1.0)):
+        with pytest.raises(ValueError, match=f"not finite at {end}"):
+            log_prob_ode(model, X, t_min=t_min, grid=grid)

@@ -565,7 +565,9 @@ def test_a_walk_yields_every_state_and_is_its_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    "sampler", [DDIM(0.5), DPMSolver(), Heun(), Ancestral(), EulerMaruyama(), ReverseDiffusion()], ids=str
+    "sampler",
+    [DDIM(0.5), DPMSolver(), Heun(), Ancestral(), EulerMaruyama(), ReverseDiffusion(), PredictorCorrector()],
+    ids=str,
 )
 def test_a_walk_hands_on_the_condition(sampler: Sampler) -> None:
     """The three classes' samples end at each class's own data."""
@@ -575,6 +577,16 @@ def test_a_walk_hands_on_the_condition(sampler: Sampler) -> None:
     for label, (mean, var) in enumerate([(-0.8, 0.05), (0.1, 0.2), (0.9, 0.1)]):
         expected = last(Normal(CosineVP(), mean, var), sampler, X, grid)
         torch.testing.assert_close(end[cond == label], expected[cond == label], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", [DPMSolver(), DPMSolver(1.0), PredictorCorrector(Stay())], ids=str)
+def test_a_step_by_itself_hands_on_the_condition(sampler: Sampler) -> None:
+    """Outside of a walk, too; and the corrector's own looks."""
+    model, cond, times = mixture(CosineVP()), torch.arange(12) % 3, (float64(0.6), float64(0.5))
+    found = sampler(model, X, *times, cond, Given.of(Z))
+    for label, (mean, var) in enumerate([(-0.8, 0.05), (0.1, 0.2), (0.9, 0.1)]):
+        expected = sampler(Normal(CosineVP(), mean, var), X, *times, None, Given.of(Z))
+        torch.testing.assert_close(found[cond == label], expected[cond == label], rtol=1e-9, atol=1e-9)
 
 
 @dataclass(frozen=True)

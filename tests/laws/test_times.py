@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Normal as Reference
 
 from langevin.diffusion.schedules import CosineVP, GeometricVE, LinearVE, LinearVP, Rectified, Schedule
 from langevin.diffusion.times import (
@@ -200,8 +201,27 @@ def test_log_normal_sigmas_on_any_schedule(schedule: Schedule, base: Uniform) ->
     torch.testing.assert_close(z, torch.special.ndtri(1 - uniform), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("base", [Uniform(0.4), Stratified()])
+def test_log_normal_sigmas_between_ends_are_quantiles_of_what_is_left(base: Uniform) -> None:
+    """(Phi(z) - Phi(z_0)) / (Phi(z_1) - Phi(z_0)) is the base's share, to float64's rounding, z_0 and z_1 the schedule's ends;
+    and the density is the slope of it."""
+    times = LogNormalSigma(GeometricVE(0.3, 5.0), -1.0, 2.0, base)
+
+    def share(ln_sigma: Tensor) -> Tensor:
+        phi = Reference(-1.0, 2.0).cdf
+        ends = phi(float64(0.3, 5.0).log())
+        return (phi(ln_sigma) - ends[0]) / (ends[1] - ends[0])
+
+    t = drawn(times, torch.arange(500))
+    uniform = (drawn(base, torch.arange(500)) - base.t_min) / (1 - base.t_min)
+    torch.testing.assert_close(share(times.schedule(t).sigma.log()), 1 - uniform, rtol=0, atol=1e-12)
+    ln_sigma = (math.log(0.3) + t * math.log(5.0 / 0.3)).requires_grad_()
+    (slope,) = torch.autograd.grad(share(ln_sigma).sum(), ln_sigma)
+    torch.testing.assert_close(times.density(t), slope * math.log(5.0 / 0.3), rtol=1e-12, atol=0)
+
+
 def test_the_logarithm_of_no_noise_is_cut_off() -> None:
-    """u = 0 and u = 1 have no level; they are given the last that float64 tells apart from them."""
+    """u = 0 and u = 1 have no level; they are given the last that float64 tells apart from them: Phi(z) = 2^-53, by 30 digits."""
 
     class Fixed(Uniform):
         def __call__(self, noise: Noise) -> Tensor:
@@ -209,7 +229,7 @@ def test_the_logarithm_of_no_noise_is_cut_off() -> None:
 
     schedule = GeometricVE(1e-9, 1e9)
     z = (schedule(LogNormalSigma(schedule, base=Fixed())(Noise(Keys.range(0, 0, 2)))).sigma.log() + 1.2) / 1.2
-    torch.testing.assert_close(z, float64(-8.1258906, 8.1258906), rtol=0, atol=0.1)
+    torch.testing.assert_close(z, float64(-8.2095361516, 8.2095361516), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -343,6 +363,21 @@ def test_loss_aware_times_come_as_often_as_they_are_likely() -> None:
     error = (expected * (1 - expected) / 60_000).sqrt()
     assert float(((shares - expected) / error).abs().max()) < 4
     assert torch.equal(drawn(times, torch.arange(100, 200)), t[100:200])
+
+
+@pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2**-53])
+def test_loss_aware_times_leave_out_what_is_never_wrong(number: float) -> None:
+    """A node of probability 0 has no uniform number, not the first one either: its losses would be divided by 0."""
+
+    class Always(Noise):
+        def uniform(self, stream: str, like: Tensor) -> Tensor:
+            return torch.full_like(like, number)
+
+    times = LossAware(4, memory=1, floor=0.0)
+    times.learn(float64(0.25, 0.5, 0.75, 1.0), float64(0.0, 2.0, 2.0, 0.0))
+    t = times(Always(Keys.range(0, 0, 1)))
+    assert t.tolist() == [0.5 if number < 0.5 else 0.75]
+    assert float(times.density(t)) == 2
 
 
 def test_loss_aware_losses_are_weighted_without_bias() -> None:
