@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import nn
 
@@ -39,9 +39,10 @@ def assembled(said: dict[str, Any], sample: Sample | None = None, bound: Bound |
         if len({bool(part["model"].get("text")) for part in said["parts"]}) > 1:
             raise ConfigError("are told different things: some read captions and some are told classes",
                               field="model.stages", value=list(model.stages), mend="take models of one condition")  # fmt: skip
+        levels = (sample or _read(Sample, said["sample"])).levels or (0.0,) * len(model.stages)
+        _check_stages(model, said["parts"], levels)
         base, *stages = (assembled(part) for part in said["parts"])
         told: list[Any] = [stage.inner if isinstance(stage, Captioned) else stage for stage in stages]
-        levels = (sample or _read(Sample, said["sample"])).levels or (0.0,) * len(told)
         return Cascade(base, told, levels)
     sample = sample or _read(Sample, said["sample"])
     bound = bound or _read(Bound, said["bound"])
@@ -53,12 +54,40 @@ def assembled(said: dict[str, Any], sample: Sample | None = None, bound: Bound |
     check_task(model, sample, task)
     module: Any = METHODS[model.method](model, sample, bound, task)
     if upsampling:
+        size = task.image_shape[1]
+        if upsampling.lower >= size or size % upsampling.lower:
+            raise ConfigError(f"is no smaller divisor of the images' {size} pixels", field="upsampling.lower",
+                              value=upsampling.lower, mend="give one")  # fmt: skip
         module = SuperResolution(
             module, upsampling.lower, task.image_shape[1], augmentation(upsampling), upsampling.level
         )
     if codec is not None:
         module = Latent(codec, module)
     return captioned(module) if getattr(model, "text", None) else module
+
+
+def _check_stages(model: sections.Cascade, parts: list[dict[str, Any]], levels: tuple[float, ...]) -> None:
+    """ConfigError where the parts do not follow one another, or a stage was not trained at the level that it is to be told."""
+
+    def refuse(problem: str, field: str, value: Any, mend: str) -> NoReturn:
+        raise ConfigError(problem, field=field, value=value, mend=mend)
+
+    base, *stages = parts
+    if "upsampling" in base:
+        refuse("enlarges images, and a cascade begins with a model that needs none", "model.base", model.base,
+               "take the stages' base")  # fmt: skip
+    side = base["data"]["shape"][1]
+    for number, (name, part, level) in enumerate(zip(model.stages, stages, levels, strict=True)):
+        if "upsampling" not in part:
+            refuse("enlarges no images", f"model.stages.{number}", name, "name recipes with the section upsampling")
+        told = _read(Upsampling, part["upsampling"])
+        if told.lower != side:
+            refuse(f"enlarges images of {told.lower} pixels and is given {side}", f"model.stages.{number}", name,
+                   "name stages that follow one another")  # fmt: skip
+        if level > (told.largest if told.augmentation == "noise" else 0):
+            least = f"up to {told.largest}" if told.augmentation == "noise" else f"without noise ({told.augmentation})"
+            refuse(f"{name} was trained {least}", "sample.levels", list(levels), "lower it")
+        side = part["data"]["shape"][1]
 
 
 def task_of(said: dict[str, Any]) -> Task:

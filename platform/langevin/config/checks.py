@@ -18,6 +18,7 @@ from langevin.diffusion.parameterizations import needs_signal
 from langevin.diffusion.schedules import GeometricVE, LinearVE, Schedule, Tabulated
 from langevin.errors import ConfigError
 from langevin.methods.ncsn import improved_techniques
+from langevin.networks.perceptual import LEAST_SIDE
 
 OF_SCORES = ("sscs", "euler_maruyama", "probability_flow")  # all that a method without a denoiser can be sampled by
 OF_OTHERS = ("autoregressive", "stages", "own")  # ways of models that are no denoisers
@@ -76,7 +77,9 @@ def _check_around(recipe: Recipe, path: Path | None) -> None:
             f"is above the largest = {told.largest} that training sees",
             "lower it",
         )
-    if recipe.latents and isinstance(model, sections.Guided | sections.CLIPGuided | sections.CLD):
+    if recipe.latents and isinstance(
+        model, sections.Guided | sections.CLIPGuided | sections.CLD | sections.ImprovedDDPM
+    ):
         _refuse(path, "model.method", model.method, "is for images, not for latents", "take ddpm, edm or rectified")
 
 
@@ -358,6 +361,10 @@ def check_task(model: sections.Model, sample: Sample, task: Task) -> None:
                 _refuse(None, f"model.{name}.patch", section.patch, "does not divide images of "
                         f"{task.image_shape[1]} x {task.image_shape[2]} pixels", "give a divisor")  # fmt: skip
             _check_halvings(section.multipliers, f"model.{name}", task, section.patch)
+            looks, (colours, *sides) = getattr(model, "perceptual", None), task.image_shape
+            if looks and (min(sides) < LEAST_SIDE or colours not in (1, 3)):
+                _refuse(None, "model.perceptual", looks, f"looks at grey or colour images of {LEAST_SIDE} pixels a side or more",
+                        "remove it")  # fmt: skip
         elif section:
             _check_network(section, f"model.{name}", task)
     if isinstance(model, sections.Guided) and task.classes < 2:

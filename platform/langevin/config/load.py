@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -62,6 +62,8 @@ def build(recipe: Recipe, manifest: Manifest) -> torch.nn.Module:
         torch.manual_seed(recipe.seed)
         module = assembled(said)
     fill(recipe, module)
+    if looks := getattr(module, "perceptual", None):
+        looks.load()  # a file of other weights is found here
     return module
 
 
@@ -134,21 +136,28 @@ def _located(location: tuple[str | int, ...]) -> tuple[tuple[str, ...], type[Bas
     fields: list[str] = []
     annotation: Any = Recipe
     for part in map(str, location):
-        choices = [
-            one for one in map(_bare, get_args(annotation)) if isinstance(one, type) and issubclass(one, BaseModel)
-        ]
-        if choices:
-            annotation = next(one for one in choices if part in _tags(one))
+        choices = _choices(annotation)
+        if len(choices) > 1:
+            annotation = next(one for one, tags in choices if part in tags)
             continue
-        section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+        section = choices[0][0] if choices else annotation if _is_section(annotation) else None
         fields.append(part)
         annotation = section.model_fields[part].annotation if section and part in section.model_fields else None
     return tuple(fields), section
 
 
-def _bare(annotation: Any) -> Any:
-    """The type itself of one that is annotated."""
-    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+def _choices(annotation: Any) -> list[tuple[type[BaseModel], tuple[Any, ...]]]:
+    """The sections of a union, each with the tags by which a recipe chooses it; the one of a section that may be left out."""
+    found: list[tuple[type[BaseModel], tuple[Any, ...]]] = []
+    for one in get_args(annotation):
+        bare, *notes = get_args(one) if get_origin(one) is Annotated else (one,)
+        own = tuple(note.tag for note in notes if isinstance(note, Tag))
+        found += [(bare, own or _tags(bare))] if _is_section(bare) else _choices(bare)
+    return found
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _tags(section: type[BaseModel]) -> tuple[Any, ...]:

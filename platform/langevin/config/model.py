@@ -42,13 +42,16 @@ Network = Annotated[Annotated[UNet, Tag("unet")] | Annotated[DiT, Tag("dit")], D
 
 
 class Text(Section):
-    """The encoder of captions, trained with the model: a transformer over their bytes, of which it reads ``length``."""
+    """The encoder of captions, trained with the model: a transformer over their bytes, of which it reads ``length``; merge:
+    how many make a token.
+    """
 
     kind: Literal["bytes"] = "bytes"
     width: Count = 128
     layers: Count = 2
     heads: Count = 4
     length: Count = 96
+    merge: Count = 4
 
 
 class FrozenText(Section):
@@ -250,7 +253,8 @@ class Codec(Section):
 
 class Autoencoder(Section):
     """Stage one of latent diffusion. adversarial: the weight of a discriminator of patches, which begins after
-    ``adversarial_from`` images; 0 for none of it.
+    ``adversarial_from`` images; 0 for none of it. perceptual: a file of torchvision's VGG16, by whose features images and
+    reconstructions are compared as well, at ``perceptual_weight``; None for no such term.
     """
 
     method: Literal["autoencoder"]
@@ -259,6 +263,14 @@ class Autoencoder(Section):
     adversarial: Annotated[float, Field(ge=0)] = 0.1
     adversarial_from: Annotated[int, Field(ge=0)] = 0
     discriminator_channels: Count = 32
+    perceptual: str | None = None
+    perceptual_weight: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _looked_through(self) -> Autoencoder:
+        if self.perceptual is None and self.perceptual_weight != 1.0:
+            raise ValueError("perceptual_weight means nothing without perceptual, a file of VGG16's weights")
+        return self
 
 
 class VAE(Section):

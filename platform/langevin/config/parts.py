@@ -107,7 +107,7 @@ SAMPLERS: dict[str, Callable[[Sample, Any], samplers.Sampler]] = {
 def reader(section: sections.Text | sections.FrozenText) -> nn.Module:
     """An encoder of captions: one to be trained, or one that is loaded."""
     if isinstance(section, sections.Text):
-        return TextEncoder(section.width, section.layers, section.heads, section.length)
+        return TextEncoder(section.width, section.layers, section.heads, section.length, section.merge)
     from langevin.interop.text_encoders import FrozenText
 
     return FrozenText.load(section.encoder, section.kind, section.length)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from langevin.config import frozen
 from langevin.config.code import code_digest
 from langevin.config.model import Model
 from langevin.config.sampling import Bound, Sample
@@ -20,8 +21,9 @@ class Data(Section):
     """Where the images come from, where the shards lie, and how they are split. Paths are relative to the home folder.
 
     images: the folder of source folder; size: pixels a side; classes: how many class folders are in it, for what is asked
-    before they are there (`langevin show --plan`); count: images of source shapes; reduced_from: pixels a side of which
-    ``size`` are the means over blocks, so that a cascade's small images are its large ones made smaller.
+    before they are there (`langevin show --plan`); count: images of source shapes; objects: in one of them, at most;
+    reduced_from: pixels a side of which ``size`` are the means over blocks, so that a cascade's small images are its large
+    ones made smaller.
     """
 
     source: Literal["digits", "folder", "shapes"]
@@ -30,6 +32,7 @@ class Data(Section):
     size: Count | None = None
     classes: Count | None = None
     count: Count | None = None
+    objects: Annotated[int, Field(ge=1, le=3)] | None = None
     reduced_from: Count | None = None
     channels: Literal[1, 3] = 3
     splits: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field({"train": 0.7, "validation": 0.1, "test": 0.2})
@@ -43,6 +46,8 @@ class Data(Section):
             raise ValueError(f"classes is for source folder, and {self.source} has its own")
         if self.source == "shapes" and (self.count is None or self.size is None):
             raise ValueError("source shapes needs count (of images) and size (pixels a side)")
+        if self.source != "shapes" and self.objects is not None:
+            raise ValueError("objects is for source shapes")
         if self.reduced_from and (self.size is None or self.reduced_from % self.size):
             raise ValueError(f"reduced_from must be a multiple of size, which is {self.size}")
         if missing := {"train", "validation", "test"} - self.splits.keys():
@@ -136,6 +141,12 @@ class Generate(Section):
     workers: Annotated[int, Field(ge=0)] = 2
 
 
+class Report(Section):
+    """The page of the model. beside: other recipes by their names, measured alike, whose figures stand beside its own."""
+
+    beside: tuple[str, ...] = ()
+
+
 class Recipe(Section):
     """A model from its images to its samples. name: the registered model's; seed: of the training."""
 
@@ -150,6 +161,7 @@ class Recipe(Section):
     bound: Bound = Bound()
     evaluate: Evaluate = Evaluate()
     generate: Generate = Generate()
+    report: Report = Report()
 
     @property
     def serving(self) -> str:
@@ -171,6 +183,8 @@ class Recipe(Section):
         decides = {"seed": self.seed, "data": dataset_digest, "model": self.model.plain(), "train": train}
         if self.upsampling:
             decides["upsampling"] = self.upsampling.plain()
+        if weights := getattr(self.model, "perceptual", None):
+            decides["perceptual"] = frozen.sha256(weights)
         return digest(decides | {"code": code_digest()})
 
     def run_name(self, dataset_digest: str) -> str:

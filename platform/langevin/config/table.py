@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from langevin.codecs.vae import KLCodec, Laplace
 from langevin.config import model as sections
+from langevin.config.frozen import vgg16
 from langevin.config.parts import (
     BETAS,
     PREDICTIONS,
@@ -57,6 +59,7 @@ from langevin.networks.dit import DiT
 from langevin.networks.fourier import FourierFeatures
 from langevin.networks.monotone import MonotoneNetwork
 from langevin.networks.mp_unet import MPUNet, Uncertainty
+from langevin.networks.perceptual import Perceptual
 from langevin.networks.tokens import TokenUNet, token_channels
 from langevin.networks.unet import UNet
 
@@ -246,7 +249,8 @@ def _autoencoder(model: sections.Autoencoder, sample: Sample, bound: Bound, task
     return Autoencoder(
         KLCodec(encoder, decoder, encoder.latent_shape, Laplace(task.levels)),
         PatchDiscriminator(task.image_shape, model.discriminator_channels, halvings) if model.adversarial else None,
-        Weights(model.kl, model.adversarial, model.adversarial_from),
+        Weights(model.kl, model.adversarial, model.adversarial_from, model.perceptual_weight),
+        Perceptual(partial(vgg16, model.perceptual)) if model.perceptual else None,
     )
 
 

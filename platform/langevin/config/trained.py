@@ -57,10 +57,15 @@ def latents_of(recipe: Recipe) -> Manifest:
     return found
 
 
-def parts_of(recipe: Recipe) -> list[Checkpoint]:
-    """The models that a cascade is put together of, from the smallest images up; none for any other model."""
+def part_names(recipe: Recipe) -> tuple[str, ...]:
+    """The recipes of the models that a cascade is put together of, from the smallest images up; none for any other."""
     model = recipe.model
-    return [trained(name) for name in (model.base, *model.stages)] if isinstance(model, sections.Cascade) else []
+    return (model.base, *model.stages) if isinstance(model, sections.Cascade) else ()
+
+
+def parts_of(recipe: Recipe) -> list[Checkpoint]:
+    """Their trained models."""
+    return [trained(name) for name in part_names(recipe)]
 
 
 def parts_said(recipe: Recipe) -> dict[str, Any]:

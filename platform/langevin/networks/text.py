@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import gelu, pad
 
 from langevin.networks.layers import Attention, Norm, Perceptron, ResidualBlock, Stage, TokenAttention, zeroed
 
@@ -40,20 +40,23 @@ class TextBlock(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """A transformer over the bytes of UTF-8. captions: (B, L) int64, bytes 1 .. 255 and padding <= 0 -> Text, M = length + 1.
+    """A transformer over the bytes of UTF-8. captions: (B, L) int64, bytes 1 .. 255 and padding <= 0 -> Text of M tokens.
 
-    The first token begins the text, or says that there is none; its last state is the pooled vector. A text is cut after
-    ``length`` bytes, and padded to them always: how far it came padded does not show. Learned positions; heads divide width.
+    A convolution makes a token of every ``merge`` bytes, seeing as many more on either side: words are found at once, where
+    attention alone would have to learn to spell (Clark et al. 2021, CANINE, section 3.2). Before them stands one that begins
+    the text, or says that there is none; its last state is the pooled vector: M = 1 + length / merge, rounded up. A text is
+    cut after ``length`` bytes, and padded to them always: how far it came padded does not show. Learned positions; heads
+    divide width.
     """
 
-    def __init__(self, width: int, layers: int, heads: int, length: int) -> None:
+    def __init__(self, width: int, layers: int, heads: int, length: int, merge: int = 1) -> None:
         super().__init__()
-        self.width, self.length = width, length
+        self.width, self.length, self.merge = width, length, merge
         self.bytes = nn.Embedding(256, width)  # the first is of no byte
-        self.first = nn.Parameter(
-            torch.randn(2, width)
-        )  # "no text" and "here begins one", in one for a gradient to both
-        self.positions = nn.Parameter(0.02 * torch.randn(length, width))
+        # "no text" and "here begins one", in one for a gradient to both
+        self.first = nn.Parameter(torch.randn(2, width))
+        self.words = nn.Conv1d(width, width, 2 * merge + 1, stride=merge, padding=merge)
+        self.positions = nn.Parameter(0.02 * torch.randn(-(-length // merge), width))
         self.layers = nn.ModuleList(TextBlock(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
@@ -63,10 +66,13 @@ class TextEncoder(nn.Module):
         captions = pad(captions[:, : self.length], (0, max(self.length - captions.shape[1], 0)))
         read = captions > 0
         told = read.any(dim=1)
-        mask = torch.cat([torch.ones_like(told)[:, None], read], dim=1)
-        tokens = torch.cat(
-            [self.first[told.long()][:, None], self.bytes(captions.clamp(min=0)) + self.positions], dim=1
+        spelt = self.bytes(captions.clamp(min=0)) * read[:, :, None]
+        words = gelu(self.words(spelt.transpose(1, 2))).transpose(1, 2)[:, : len(self.positions)] + self.positions
+        there = (
+            pad(read, (0, len(self.positions) * self.merge - self.length)).reshape(len(read), -1, self.merge).any(dim=2)
         )
+        mask = torch.cat([torch.ones_like(told)[:, None], there], dim=1)
+        tokens = torch.cat([self.first[told.long()][:, None], words], dim=1)
         for layer in self.layers:
             tokens = layer(tokens, mask)
         tokens = self.norm(tokens)

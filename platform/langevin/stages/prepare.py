@@ -49,7 +49,7 @@ def _source(recipe: Recipe) -> Source:
     assert size is not None  # the recipe's own check
     if data.source == "shapes":
         assert data.count is not None
-        source: Source = Shapes(size, data.count)
+        source: Source = Shapes(size, data.count, objects=data.objects or 3)
     else:
         assert data.images is not None
         source = Folder(within_home(data.images), size, data.channels)

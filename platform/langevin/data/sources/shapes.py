@@ -105,19 +105,21 @@ class Shapes(Source):
     """count scenes of (3, size, size), 256 levels, keys "shapes-0000000" ..., classes "red circle" ... of the first object.
 
     Scene i depends on (seed, i) alone: more of them, or another size, change none. 60 % show one object, 30 % two and
-    10 % three. Every tenth is of the split "heldout" and shows one of HELD_OUT's pairs, which no other image does.
-    ConfigError: size or count out of range.
+    10 % three, or ``objects`` at most. Every tenth is of the split "heldout" and shows one of HELD_OUT's pairs, which no other image does.
+    ConfigError: size, count or objects out of range.
     """
 
-    def __init__(self, size: int, count: int, seed: int = 0) -> None:
+    def __init__(self, size: int, count: int, seed: int = 0, objects: int = 3) -> None:
         if not 16 <= size <= 256:
             raise ConfigError("is no size in pixels", field="size", value=size, mend="choose one of 16 .. 256")
         if count < 1:
             raise ConfigError("is no number of images", field="count", value=count, mend="choose 1 or more")
+        if not 1 <= objects <= 3:
+            raise ConfigError("is no number of objects", field="objects", value=objects, mend="choose one of 1 .. 3")
         classes = tuple(f"{colour} {shape}" for colour, shape in PAIRS)
         self.info = SourceInfo("shapes", (3, size, size), levels=256, classes=classes, captions=True)
         self.keys = tuple(f"shapes-{index:07d}" for index in range(count))
-        self.seed = seed
+        self.seed, self.objects = seed, objects
 
     def read(self, index: int) -> SourceImage:
         scene, size = self.scene(index), self.info.shape[1]
@@ -129,7 +131,7 @@ class Shapes(Source):
         return "heldout" if index % HELDOUT_EVERY == HELDOUT_EVERY - 1 else None
 
     def scene(self, index: int) -> Scene:
-        return _compose(_stream(self.seed, index), self.split_of(index) is not None)
+        return _compose(_stream(self.seed, index), self.split_of(index) is not None, self.objects)
 
 
 def draw_scene(scene: Scene, size: int) -> np.ndarray:
@@ -170,10 +172,10 @@ def _uniforms(stream: np.random.Philox, count: int) -> np.ndarray:
     return (stream.random_raw(count) >> np.uint64(11)) * 2.0**-53
 
 
-def _compose(stream: np.random.Philox, heldout: bool) -> Scene:
+def _compose(stream: np.random.Philox, heldout: bool, most: int) -> Scene:
     uniforms = iter(_uniforms(stream, 9).tolist())
     chance = next(uniforms)
-    count = 1 + (chance >= 0.6) + (chance >= 0.9)
+    count = min(1 + (chance >= 0.6) + (chance >= 0.9), most)
     background = _pick(tuple(BACKGROUNDS), next(uniforms))
     novel = int(next(uniforms) * count) if heldout else None
     pairs = [_pick(HELD_OUT if place == novel else SEEN, next(uniforms)) for place in range(count)]
