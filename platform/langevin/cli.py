@@ -173,7 +173,7 @@ def evaluate(recipe: RecipeFile, as_json: Json = False) -> None:
     from langevin.stages.evaluate import evaluate as run
     from langevin.stages.summary import figures
 
-    result = run(load_recipe(recipe), recipe)
+    result = run(load_recipe(recipe))
     _print(result, as_json, figures(result))
 
 

@@ -8,12 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from langevin.config.assembly import assembled
 from langevin.config.load import build, load_recipe
+from langevin.config.recipe import Recipe
+from langevin.config.table import METHODS
 from langevin.data.manifest import Manifest
 from langevin.errors import ConfigError
+from langevin.methods.cascade import Cascade
+from langevin.protocols import Adapts, Batch, Bounded, Reconstructs, Samples, condition_of
+from langevin.randomness import Keys
+from langevin.stages.foreseen import described
+from langevin.stages.weightless import weightless
 
-from .combinations import SMALLEST, sections
+from .combinations import ALL, SMALLEST, sections
 from .conftest import RECIPES
 
 Written = Callable[..., Path]
@@ -21,6 +30,10 @@ SMALL = {"channels": 8, "multipliers": [1, 2], "blocks": 1}
 ZERO_SNR = "no signal left at t = 1"
 LADDER = {"sampler": "annealed_langevin", "steps": 10}
 KARRAS = {"sampler": "dpm_solver", "grid": "karras"}
+LATENTS = {"codec": "codec", "root": "out/data/latents"}
+UPSAMPLING = {"lower": 4}
+READS: dict[str, Any] = {"model.condition": "caption"}
+OWN = {"autoencoder": "own", "vae": "own", "ardm": "autoregressive", "cascade": "stages"}
 
 REFUSED: list[tuple[str, dict[str, Any], str, Any, str]] = [
     # method, changes, the field that is named, its value, a part of the mend
@@ -113,6 +126,51 @@ REFUSED: list[tuple[str, dict[str, Any], str, Any, str]] = [
     ("score_sde", {"bound": {"kind": "continuous", "last": 0.9}}, "bound.last", 0.9, "give 0.00"),
     ("ddpm", {"bound": {"kind": "flow", "calls": 10}}, "bound.calls", 10, "remove it"),
     ("edm", {"sample.churn": 5.0, "sample.churn_min": 2.0, "sample.churn_max": 1.0}, "sample.churn_min", 2.0, "lower it"),
+    # ways of models that are no denoisers, and denoising ways of those
+    *(
+        (method, {"sample": {"sampler": sampler}}, "sample.sampler", sampler, "take ddim")
+        for method in ("ddpm", "edm", "vdm", "clip_guided") for sampler in ("own", "autoregressive", "stages")
+    ),
+    *(
+        (method, {"sample": {"sampler": sampler}}, "sample.sampler", sampler, f"take {own}")
+        for method, own in OWN.items() for sampler in ("ddim", "heun", "own", "autoregressive", "stages") if sampler != own
+    ),
+    *(
+        (method, {"bound": {"kind": kind}}, "bound.kind", kind, "take chain")
+        for method in ("ddpm", "rectified") for kind in ("orders", "latent")
+    ),
+    *(("ardm", {"bound": {"kind": kind}}, "bound.kind", kind, "take orders") for kind in ("chain", "flow", "latent")),
+    *(
+        (method, {"bound": {"kind": kind}}, "bound.kind", kind, "take latent")
+        for method in ("vae", "autoencoder") for kind in ("chain", "continuous", "orders")
+    ),
+    ("cascade", {"sample.levels": [0.1, 0.2]}, "sample.levels", [0.1, 0.2], "give as many"),
+    # what a model is wrapped in
+    ("ddpm", {"latents": LATENTS, "bound": {"kind": "continuous"}}, "sample.threshold", "static", "give none"),
+    ("ddpm", {"latents": LATENTS, "sample.threshold": "none"}, "bound.kind", "chain", "take continuous or flow"),
+    *(
+        (method, {"latents": LATENTS}, "model.method", method, "take ddpm, edm or rectified")
+        for method in ("guided", "clip_guided", "cld")
+    ),
+    *((method, {"latents": LATENTS}, "latents", None, "remove it") for method in OWN),
+    *((method, {"upsampling": UPSAMPLING}, "upsampling", None, "remove it") for method in OWN),
+    ("ddpm", {"upsampling": UPSAMPLING, "latents": LATENTS}, "upsampling", None, "remove one of the two"),
+    *(
+        (method, {"upsampling": UPSAMPLING}, "model.method", method, "take ddpm or edm")
+        for method in ("cld", "vdm", "edm2", "guided", "clip_guided")
+    ),
+    ("ddpm", {"upsampling": UPSAMPLING, "model.network": {"kind": "dit"}}, "model.network.kind", "dit", "take unet"),
+    ("ddpm", {"upsampling": UPSAMPLING | {"augmentation": "blur", "level": 0.1}}, "upsampling.level", 0.1, "remove it"),
+    ("ddpm", {"upsampling": UPSAMPLING | {"largest": 0.2, "level": 0.3}}, "upsampling.level", 0.3, "lower it"),
+    # texts and tokens
+    ("ddpm", {**READS, "model.text": {"width": 10}}, "model.text.width", 10, "give one"),
+    ("clip_guided", {"model.text": {"width": 9, "heads": 2}}, "model.text.width", 9, "give one"),
+    ("edm2", {**READS, "model.text": {}}, "model.condition", "caption", "take ddpm"),
+    ("ddpm", {"model.network": {"kind": "dit", "width": 100}}, "model.network.width", 100, "give one"),
+    ("edm2", {"model.network": {"kind": "dit"}}, "model.network.kind", "dit", "take unet"),
+    ("clip_guided", {"sample.guidance": 2.0, "sample.guidance_interval": [0.1, 2.0]}, "sample.guidance_interval", [0.1, 2.0],
+     "remove it"),
+    ("ddpm", {**READS, "model.text": {"kind": "bert", "encoder": "b"}}, "model.text.kind", "bert", "correct it"),
 ]  # fmt: skip
 
 FOREIGN: list[tuple[str, dict[str, Any], str, str]] = [
@@ -125,6 +183,18 @@ FOREIGN: list[tuple[str, dict[str, Any], str, str]] = [
     ("ddpm", {"bound.probes": 2}, "bound", "probes means nothing to chain, only to flow"),
     ("vdm", {"bound.steps": 100}, "bound", "steps means nothing to continuous, only to chain"),
     ("cld", {"bound.last": 0.1}, "bound", "last means nothing to flow, only to chain and continuous"),
+    ("ardm", {"bound.draws": 3}, "bound", "draws means nothing to orders, only to flow and latent"),
+    ("ddpm", {"sample.levels": [0.1]}, "sample", "levels means nothing to ddim, only to stages"),
+    ("vae", {"sample.steps": 7}, "sample", "steps means nothing to own, only to other samplers"),
+    (
+        "ardm",
+        {"sample.threshold": "none"},
+        "sample",
+        "threshold means nothing to autoregressive, only to other samplers",
+    ),
+    ("cascade", {"sample.guidance": 2.0}, "sample", "guidance means nothing to stages, only to other samplers"),
+    ("ddpm", READS, "model", "condition: caption and text (what reads the captions) need each other"),
+    ("ddpm", {"model.text": {}}, "model", "condition: caption and text (what reads the captions) need each other"),
 ]
 
 
@@ -141,7 +211,57 @@ def mistake(path: Path) -> ConfigError:
 @pytest.mark.parametrize("method", SMALLEST)
 def test_the_smallest_recipe_of_every_method_is_one(written: Written, manifest: Manifest, method: str) -> None:
     recipe = load_recipe(written(sections(method, **{"model.network": SMALL})))
-    build(recipe, manifest)
+    build(recipe, replace(manifest, captions=method == "clip_guided"))
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("autoencoder", {}),
+        ("autoencoder", {"model.adversarial": 0.0, "model.network": SMALL | {"patch": 2}}),
+        ("vae", {"bound.draws": 4}),
+        ("ardm", {"sample.steps": 6}),
+        ("ardm", {"sample.steps": 6, "sample.guidance": 1.5, "model.base": 5}),
+        ("clip_guided", {"model.image": SMALL, "sample.steps": 3, "sample.guidance": 2.0}),
+    ],
+)
+def test_it_learns_samples_and_bounds(
+    written: Written, manifest: Manifest, method: str, changes: dict[str, Any]
+) -> None:
+    """Steps on one batch lower its loss and move every weight; a sample and a bound are of one image alone."""
+    path = written(sections(method, **{"model.network": SMALL, **changes}))
+    model: Any = build(load_recipe(path), replace(manifest, captions=method == "clip_guided"))
+    torch.manual_seed(0)
+    images = torch.linspace(-1, 1, 17)[torch.randint(0, 17, (8, 1, 8, 8))]
+    captions = torch.randint(97, 123, (8, 5)) if method == "clip_guided" else None
+    data = Batch(images, torch.arange(8), torch.arange(8), tuple("abcdefgh"), captions)
+    keys = Keys.range(3, 0, 8)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimiser, losses = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0), []
+    for _ in range(6):
+        optimiser.zero_grad()
+        found = model.loss(data, keys)
+        found.total.mean().backward()
+        optimiser.step()
+        losses.append(float(found.total.mean().detach()))
+        if isinstance(model, Adapts):
+            model.adapt(data.ordinals, found.terms)
+    assert losses[-1] < losses[0]
+    assert [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])] == []
+
+    one, alone = data[5:6], Keys.range(3, 5, 6)
+    assert isinstance(model, Bounded)
+    whole = model.bound(data, keys).total
+    assert bool((whole > 0).all())
+    torch.testing.assert_close(model.bound(one, alone).total, whole[5:6], rtol=1e-4, atol=1e-3)
+    if method == "autoencoder":
+        assert isinstance(model, Reconstructs)
+        assert not isinstance(model, Samples)
+        return
+    drawn = model.sample(keys, condition_of(model, data))
+    assert -1 <= float(drawn.min()) < float(drawn.max()) <= 1
+    torch.testing.assert_close(model.sample(alone, condition_of(model, one)), drawn[5:6], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(drawn[0], drawn[1], atol=0.01)
 
 
 @pytest.mark.parametrize(("method", "changes", "field", "value", "mend"), REFUSED)
@@ -150,7 +270,7 @@ def test_what_cannot_work_is_refused(
 ) -> None:
     error = mistake(written(sections(method, **changes)))
     assert (error.field, error.value) == (field, value)
-    assert f"{field} = {value!r}" in str(error)
+    assert (field if value is None else f"{field} = {value!r}") in str(error)
     assert mend in str(error.mend)
 
 
@@ -198,6 +318,14 @@ def test_what_can_is_let_through(written: Written, method: str, changes: dict[st
         ("guided", {"model.classifier": {"channel": 8}}, "model.classifier.channels"),
         ("vdm", {"model.network": {"block": 8}}, "model.network.blocks"),
         ("ddpm", {"model.schedule": {"nam": "cosine"}}, "model.schedule.name"),
+        ("ddpm", {"model.network": {"kind": "dit", "widht": 8}}, "model.network.width"),
+        ("ddpm", {**READS, "model.text": {"widht": 8}}, "model.text.width"),
+        ("ddpm", {**READS, "model.text": {"kind": "clip", "encoder": "c", "lenght": 8}}, "model.text.length"),
+        ("clip_guided", {"model.text": {"widht": 8}}, "model.text.width"),
+        ("vae", {"model.network": {"patsch": 8}}, "model.network.patch"),
+        ("ddpm", {"latents": {"codek": "a", "root": "b"}}, "latents.codec"),
+        ("ddpm", {"upsampling": {"lowr": 4}}, "upsampling.lower"),
+        ("cascade", {"model.stags": ["a"]}, "model.stages"),
     ],
 )
 def test_an_unknown_field_of_a_choice_names_the_nearest(
@@ -217,7 +345,8 @@ def test_a_field_of_another_method_is_none_of_this_one(written: Written) -> None
 def test_a_method_or_schedule_that_there_is_not_lists_those_there_are(written: Written) -> None:
     error = mistake(written({"model.method": "magic"}))
     assert (error.field, error.value) == ("model.method", "magic")
-    assert error.mend == f"choose from {', '.join(SMALLEST)}"
+    assert error.mend == f"choose from {', '.join(ALL)}"
+    assert list(SMALLEST) == list(METHODS)
     error = mistake(written(sections("score_sde", **{"model.schedule": {"name": "vq"}})))
     assert (error.field, error.value) == ("model.schedule.name", "vq")
     assert error.mend == "choose from vp, subvp, ve, cosine"
@@ -269,13 +398,83 @@ def test_networks_must_fit_the_images(written: Written, manifest: Manifest, part
     assert (error.field, error.value, error.mend) == (f"model.{part}.attention", 16, "choose from 8, 4")
 
 
+def test_captions_need_captions(written: Written, manifest: Manifest) -> None:
+    for method, changes in (("ddpm", {**READS, "model.text": {}}), ("clip_guided", {})):
+        error = refused_at_build(written(sections(method, **{"model.network": SMALL, **changes})), manifest)
+        assert (error.field, error.value, error.mend) == ("model.condition", "caption", "take class")
+
+
+@pytest.mark.parametrize("method", ["autoencoder", "vae"])
+def test_a_codecs_parts_must_fit_the_images(written: Written, manifest: Manifest, method: str) -> None:
+    error = refused_at_build(written(sections(method, **{"model.network": {"patch": 3}})), manifest)
+    assert (error.field, error.value, error.mend) == ("model.network.patch", 3, "give a divisor")
+    error = refused_at_build(
+        written(sections(method, **{"model.network": {"patch": 4, "multipliers": [1, 1, 1]}})), manifest
+    )
+    assert (error.field, error.value) == ("model.network.multipliers", (1, 1, 1))
+
+
+@pytest.mark.parametrize("lower", [3, 8, 16])
+def test_a_stage_enlarges_by_a_whole_number(written: Written, manifest: Manifest, lower: int) -> None:
+    path = written(sections("ddpm", **{"model.network": SMALL, "upsampling": {"lower": lower}}))
+    error = refused_at_build(path, manifest)
+    assert (error.field, error.value, error.mend) == ("upsampling.lower", lower, "give one")
+
+
+def of_cascade(*parts: tuple[int, dict[str, Any] | None], levels: list[float] | None = None) -> dict[str, Any]:
+    """What a cascade's checkpoint says. parts: the side of each one's images, and its section upsampling."""
+    names = [f"m{number}" for number in range(len(parts))]
+    data = {"classes": [], "levels": 17}
+    plain = {"model": {"method": "ddpm", "network": SMALL}, "sample": {"steps": 2}, "bound": {}}
+    described = [
+        plain | {"data": data | {"shape": [1, side, side]}} | ({"upsampling": told} if told else {}) for side, told in parts
+    ]  # fmt: skip
+    model = {"method": "cascade", "base": names[0], "stages": names[1:]}
+    return {"model": model, "sample": {"sampler": "stages", "levels": levels}, "bound": {}, "parts": described}
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "value", "mend"),
+    [
+        (of_cascade((8, {"lower": 4}), (16, {"lower": 8})), "model.base", "m0", "take the stages' base"),
+        (of_cascade((8, None), (16, None)), "model.stages.0", "m1", "the section upsampling"),
+        (of_cascade((4, None), (16, {"lower": 8})), "model.stages.0", "m1", "follow one another"),
+        (of_cascade((4, None), (8, {"lower": 4}), (16, {"lower": 4})), "model.stages.1", "m2", "follow one another"),
+        (of_cascade((8, None), (16, {"lower": 8}), levels=[0.6]), "sample.levels", [0.6], "lower it"),
+        (of_cascade((8, None), (16, {"lower": 8, "augmentation": "blur"}), levels=[0.1]), "sample.levels", [0.1], "lower it"),
+    ],
+)  # fmt: skip
+def test_parts_that_make_no_cascade(said: dict[str, Any], field: str, value: Any, mend: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        assembled(said)
+    assert (caught.value.field, caught.value.value) == (field, value)
+    assert mend in str(caught.value.mend)
+
+
+def test_parts_that_make_a_cascade() -> None:
+    made = assembled(of_cascade((4, None), (8, {"lower": 4}), (16, {"lower": 8}), levels=[0.5, 0.1]))
+    assert isinstance(made, Cascade)
+    assert (made.image_shape, made.levels) == ((1, 16, 16), (0.5, 0.1))
+
+
+def foreseen(recipe: Recipe, path: Path) -> dict[str, Any]:
+    """What its checkpoint would say; a cascade's parts lie beside it."""
+    model: Any = recipe.model
+    if model.method != "cascade":
+        return described(recipe, path)
+    beside = [path.with_name(f"{name}.yaml") for name in (model.base, *model.stages)]
+    parts = [described(load_recipe(one), one) for one in beside]
+    return {"model": model.plain(), "sample": recipe.sample.plain(), "bound": recipe.bound.plain(), "parts": parts}
+
+
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_builds(path: Path, manifest: Manifest) -> None:
-    """For the digits, as all of them are."""
-    model: Any = build(load_recipe(path), manifest)
+def test_every_recipe_builds(path: Path) -> None:
+    """For its own images, with its codec or its stages, however large: nothing but the weights' shapes is made."""
+    with weightless():
+        model = assembled(foreseen(load_recipe(path), path))
     assert sum(parameter.numel() for parameter in model.parameters()) > 10_000
 
 
-@pytest.mark.parametrize("method", SMALLEST)
+@pytest.mark.parametrize("method", sorted(ALL.keys() - {"clip_guided"}))  # a baseline, to be measured beside others
 def test_every_method_has_a_recipe(method: str) -> None:
     assert method in {load_recipe(path).model.method for path in RECIPES.glob("*.yaml")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -12,7 +13,8 @@ from langevin.codecs.vae import KLCodec, Laplace
 from langevin.methods.autoencoder import Autoencoder, Blocked, Weights
 from langevin.networks.autoencoder import Decoder, Encoder
 from langevin.networks.discriminator import PatchDiscriminator
-from langevin.protocols import Adapts, Batch, Bounded, Samples, Trainable
+from langevin.networks.perceptual import Perceptual
+from langevin.protocols import Adapts, Batch, Bounded, Reconstructs, Samples, Trainable
 from langevin.randomness import Keys, Noise
 
 from .examples import LEVELS, SHAPE, batch
@@ -21,11 +23,25 @@ KEYS = Keys.range(5, 0, 8)
 ALL = Weights(kl=0.1, adversarial=0.5)  # large enough to be seen
 
 
-def made(weights: Weights = ALL, features: nn.Module | None = None, channels: int = 16) -> Autoencoder:
+class Maps(nn.Module):
+    """Two maps of features, of two sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 3, stride=2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        h = self.first(x).relu()
+        return [h, self.second(h)]
+
+
+def made(
+    weights: Weights = ALL, perceptual: Perceptual | None = None, channels: int = 16, judged: bool = True
+) -> Autoencoder:
     torch.manual_seed(0)
     encoder, decoder = Encoder(SHAPE, 2, channels, (1, 2)), Decoder(SHAPE, 2, channels, (1, 2))
     codec = KLCodec(encoder, decoder, encoder.latent_shape, Laplace(LEVELS))
-    return Autoencoder(codec, PatchDiscriminator(SHAPE, 16, 1), weights, features)
+    return Autoencoder(codec, PatchDiscriminator(SHAPE, 16, 1) if judged else None, weights, perceptual)
 
 
 def gradients(method: Autoencoder) -> dict[str, Tensor]:
@@ -35,8 +51,10 @@ def gradients(method: Autoencoder) -> dict[str, Tensor]:
 
 
 def test_it_is_what_the_platform_asks_for() -> None:
+    """But for samples: it is no model of images, and latents of white noise decode to nothing."""
     method = made()
-    assert all(isinstance(method, protocol) for protocol in (Trainable, Samples, Bounded, Adapts))
+    assert all(isinstance(method, protocol) for protocol in (Trainable, Reconstructs, Bounded, Adapts))
+    assert not isinstance(method, Samples)
 
 
 def test_gradient_reaches_every_parameter() -> None:
@@ -48,7 +66,7 @@ def test_gradient_reaches_every_parameter() -> None:
 
 
 def test_losses_are_a_function_of_weights_batch_and_keys() -> None:
-    method = made(features=nn.Conv2d(1, 4, 3))
+    method = made(perceptual=Perceptual(Maps))
     whole = method.loss(batch(0, 8), KEYS)
     parts = [method.loss(batch(a, b), Keys.range(5, a, b)) for a, b in ((0, 3), (3, 8))]
     torch.testing.assert_close(torch.cat([part.total for part in parts]), whole.total, rtol=1e-4, atol=1e-5)
@@ -106,35 +124,57 @@ def test_before_its_time_the_discriminator_stands_still_and_is_not_listened_to()
     assert torch.equal(resumed.loss(batch(0, 8), KEYS).total, method.loss(batch(0, 8), KEYS).total)
 
 
-def test_features_judge_too_and_stay_as_they_are() -> None:
-    features = nn.Conv2d(1, 4, 3)
-    method, plain = made(features=features), made()
+def test_without_a_discriminator_the_rest_is_as_with_one_that_is_not_listened_to() -> None:
+    alone, silent = made(judged=False), made(Weights(kl=0.1, adversarial=0.0))
+    with torch.no_grad():
+        found, beside = alone.loss(batch(0, 8), KEYS), silent.loss(batch(0, 8), KEYS)
+    assert beside.terms.keys() - found.terms.keys() == {"generator", "discriminator"}
+    torch.testing.assert_close(found.total, beside.total - beside.terms["discriminator"])
+    one, other = gradients(alone), gradients(silent)
+    assert one.keys() == {name for name in other if not name.startswith("discriminator")}
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_how_images_look_counts_too_and_is_no_part_of_the_state() -> None:
+    looks = Perceptual(Maps)
+    method, plain = made(Weights(kl=0.1, adversarial=0.5, perceptual=3.0), looks), made()
     found, losses = gradients(method), method.loss(batch(0, 8), KEYS)
-    assert not any(name.startswith("features") for name in found)
+    assert found.keys() == gradients(plain).keys()
     without = plain.loss(batch(0, 8), KEYS)
-    torch.testing.assert_close(losses.total, without.total + losses.terms["perceptual"])
+    torch.testing.assert_close(losses.total, without.total + 3.0 * losses.terms["perceptual"])
     assert not torch.equal(found["codec.encoder.stem.weight"], gradients(plain)["codec.encoder.stem.weight"])
+    assert not any(parameter.requires_grad for parameter in looks.load().parameters())
+
+    assert method.state_dict().keys() == plain.state_dict().keys()
+    assert sum(p.numel() for p in method.parameters()) == sum(p.numel() for p in plain.parameters())
+    assert copy.deepcopy(method).perceptual is looks  # an average of the weights looks through the same network
 
 
-def test_reconstructions_and_samples_do_not_depend_on_the_batch() -> None:
+def test_who_encodes_and_decodes_reads_no_frozen_network() -> None:
+    def refused() -> nn.Module:
+        raise AssertionError("was read")
+
+    method, plain, x = made(perceptual=Perceptual(refused)), made(), batch(0, 8).images
+    assert torch.equal(method.reconstruct(x), plain.reconstruct(x))
+    assert torch.equal(method.bound(batch(0, 8), KEYS).total, plain.bound(batch(0, 8), KEYS).total)
+    with pytest.raises(AssertionError, match="was read"):
+        method.loss(batch(0, 8), KEYS)
+
+
+def test_reconstructions_do_not_depend_on_the_batch() -> None:
     method, x = made(), batch(0, 8).images
     whole = method.reconstruct(x)
     assert torch.equal(method.reconstruct(x[[6, 2]]), whole[[6, 2]])
     assert -1 <= float(whole.min()) < float(whole.max()) <= 1
-    drawn = method.sample(KEYS, None)
-    assert torch.equal(method.sample(Keys(5, torch.tensor([6, 2])), None), drawn[[6, 2]])
-    torch.testing.assert_close(next(method.walk(KEYS, None)).detach().clamp(-1, 1), drawn)
 
 
-def test_what_is_sampled_is_white_noise_at_the_latents_scale() -> None:
+def test_reconstructions_are_the_same_at_any_scale_of_the_latents() -> None:
     """Calibrated or not, the decoder meets numbers of the size that it was trained on."""
-    method = made()
-    before = method.sample(KEYS, None)
+    method, x = made(), batch(0, 8).images
+    before, latents = method.reconstruct(x), method.codec.encode(x, None)
     method.codec.scale *= 0.25
-    like = torch.empty(8, *method.codec.latent_shape)
-    expected = method.codec.decoder(4 * Noise(KEYS).normal("prior", like)).clamp(-1, 1)
-    torch.testing.assert_close(method.sample(KEYS, None), expected, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(before, expected, atol=1e-3)
+    torch.testing.assert_close(method.reconstruct(x), before)
+    torch.testing.assert_close(method.codec.encode(x, None), latents / 4)
 
 
 def test_in_blocks_a_codec_is_what_it_is() -> None:
@@ -161,7 +201,7 @@ def test_the_bound_is_one_on_grey_levels_and_falls_in_training() -> None:
     before = method.bound(data, keys).total
     optimiser = torch.optim.AdamW(method.parameters(), lr=1e-2)
     losses = []
-    for step in range(40):
+    for step in range(80):  # after 40 it is half-way, and where exactly is decided by the last digit
         optimiser.zero_grad()
         loss = method.loss(data, Keys.range(step, 0, 16)).total.mean()
         loss.backward()
@@ -169,9 +209,9 @@ def test_the_bound_is_one_on_grey_levels_and_falls_in_training() -> None:
         losses.append(float(loss.detach()))
     after = method.bound(data, keys)
     assert float(before.mean()) > 0
-    assert float(after.reconstruction.mean()) < 0.7 * uniform
-    assert losses[-1] < 0.5 * losses[0]
-    assert float((method.reconstruct(data.images) - data.images).abs().mean()) < 0.15
+    assert float(after.reconstruction.mean()) < 0.6 * uniform
+    assert losses[-1] < 0.4 * losses[0]
+    assert float((method.reconstruct(data.images) - data.images).abs().mean()) < 0.12
 
 
 @pytest.mark.parametrize("part", ["prior", "diffusion", "reconstruction"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import pixel_unshuffle, relu
 
 from langevin.networks.autoencoder import Decoder, Encoder, FromVector, ToVector
 from langevin.networks.discriminator import PatchDiscriminator
@@ -79,6 +79,29 @@ def test_a_sample_does_not_depend_on_its_neighbours() -> None:
         (discriminator, images(4, (1, 16, 16))),
     ):
         torch.testing.assert_close(network(given)[2:3], network(given[2:3]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("patch", "colours"), [(2, 1), (4, 3)])
+def test_a_patch_is_the_same_networks_on_the_unshuffled_image(patch: int, colours: int) -> None:
+    """Squares of patch x patch pixels as channels of a smaller image: the same weights, to the last bit."""
+    torch.manual_seed(0)
+    whole, small = (colours, 16, 16), (colours * patch**2, 16 // patch, 16 // patch)
+    x = images(3, whole)
+    encoder, plain = (Encoder(shape, 2, 8, (1, 2), patch=p) for shape, p in ((whole, patch), (small, 1)))
+    plain.load_state_dict(encoder.state_dict())
+    assert encoder.latent_shape == plain.latent_shape == (2, 8 // patch, 8 // patch)
+    assert torch.equal(encoder(x), plain(pixel_unshuffle(x, patch)))
+    decoder, plain = (Decoder(shape, 2, 8, (1, 2), patch=p) for shape, p in ((whole, patch), (small, 1)))
+    plain.load_state_dict(decoder.state_dict())
+    z = images(3, decoder.latent_shape)
+    assert torch.equal(pixel_unshuffle(decoder(z), patch), plain(z))
+    assert decoder(z).shape == x.shape
+
+
+@pytest.mark.parametrize("network", [Encoder, Decoder])
+def test_a_patch_that_does_not_divide_is_refused(network: type[nn.Module]) -> None:
+    with pytest.raises(ValueError, match="8 x 8 pixels cannot be made 6 times smaller"):
+        network(SHAPE, 2, 8, (1, 2), patch=3)
 
 
 @pytest.mark.parametrize("network", [Encoder, Decoder])

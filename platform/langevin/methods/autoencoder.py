@@ -13,6 +13,7 @@ from torch.nn.functional import relu
 from langevin.codecs.codec import Codec, DiagonalGaussian
 from langevin.codecs.vae import KLCodec
 from langevin.networks.blocks import InBlocks
+from langevin.networks.perceptual import Perceptual
 from langevin.protocols import Batch, Bound, Cond, Losses
 from langevin.randomness import Keys, Noise
 
@@ -23,7 +24,7 @@ class Weights:
 
     kl: of KL / (C H W) in nats, so that it is to L1 as in the paper's code, where both are sums; adversarial: of the
     generator's hinge loss, fixed where the paper adapts it to the batch's gradients: a sample's loss is its own;
-    adversarial_from: images seen before the discriminator learns and is listened to; perceptual: of the features' distance.
+    adversarial_from: images seen before the discriminator learns and is listened to; perceptual: of how different images look.
     """
 
     kl: float = 1e-6
@@ -35,10 +36,10 @@ class Weights:
 class Autoencoder(nn.Module):
     """A codec and, in training, a discriminator of patches; None for none. It is no model of images: see ``Latent``.
 
-    features(x) -> (B, ...): what a perceptual distance is taken of, frozen; None for no such term. The codec's likelihood
-    learns from a term of its own, of which nothing else feels the gradient, and nothing but the discriminator feels that
-    of the discriminator's. seen: images trained on, a buffer; an average of the weights has seen none, so a
-    validation loss is without the adversarial terms at any time.
+    perceptual: how different images and their reconstructions look (networks/perceptual.py), which is no part of the model's
+    state; None for no such term. The codec's likelihood learns from a term of its own, of which nothing else feels the
+    gradient, and nothing but the discriminator feels that of the discriminator's. seen: images trained on, a buffer; an
+    average of the weights has seen none, so a validation loss is without the adversarial terms at any time.
     """
 
     seen: Tensor
@@ -48,11 +49,10 @@ class Autoencoder(nn.Module):
         codec: KLCodec,
         discriminator: nn.Module | None,
         weights: Weights = Weights(),
-        features: nn.Module | None = None,
+        perceptual: Perceptual | None = None,
     ) -> None:
         super().__init__()
-        self.codec, self.discriminator, self.weights = codec, discriminator, weights
-        self.features = None if features is None else features.requires_grad_(False)
+        self.codec, self.discriminator, self.weights, self.perceptual = codec, discriminator, weights, perceptual
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
 
     def loss(self, batch: Batch, keys: Keys) -> Losses:
@@ -69,8 +69,8 @@ class Autoencoder(nn.Module):
         total = terms["l1"] + weights.kl * terms["kl"] + terms["likelihood"]
         if self.discriminator is not None:
             total = total + weights.adversarial * terms["generator"] + terms["discriminator"]
-        if self.features is not None:
-            terms["perceptual"] = _mean((self.features(x) - self.features(y)) ** 2)
+        if self.perceptual is not None:
+            terms["perceptual"] = self.perceptual(x, y)
             total = total + weights.perceptual * terms["perceptual"]
         return Losses(total, {name: term.detach() for name, term in terms.items()})
 

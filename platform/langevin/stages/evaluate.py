@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from langevin.cluster.training import Training
-from langevin.config.paths import home, run_folder
+from langevin.config.paths import home, run_folder, within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
 from langevin.errors import RegistryError
@@ -30,7 +29,7 @@ SHEET = 100  # samples on the contact sheet
 ENDS = {"": "value", ".low": "low", ".high": "high"}
 
 
-def evaluate(recipe: Recipe, path: Path) -> dict[str, Any]:
+def evaluate(recipe: Recipe) -> dict[str, Any]:
     """Evaluates the trained checkpoint, FID at every kept one, and the champion on the same spec, where there is another.
 
     Leaves out/RECIPE/evaluation.json, metrics.json and fid.csv; the figures land in the training's MLflow run.
@@ -67,7 +66,7 @@ def evaluate(recipe: Recipe, path: Path) -> dict[str, Any]:
     write_json(outputs.evaluation, result)
     write_json(outputs.metrics, _metrics(ours, theirs))
     write_text(outputs.fid_curve, "images,fid\n" + "".join(f"{images},{value:.6f}\n" for images, value in curve))
-    _track(recipe, evaluator.manifest, path, ours, last, curve, samples, trained.get("ema_std"))
+    _track(recipe, evaluator.manifest, trained, ours, last, curve, samples)
     return result
 
 
@@ -100,14 +99,14 @@ def _plain(figure: Figure) -> dict[str, Any]:
 
 
 def _track(
-    recipe: Recipe, manifest: Manifest, path: Path, ours: Evaluation, last: Checkpoint,
-    curve: list[tuple[int, float]], samples: Tensor, ema_std: float | None,
+    recipe: Recipe, manifest: Manifest, trained: dict[str, Any], ours: Evaluation, last: Checkpoint,
+    curve: list[tuple[int, float]], samples: Tensor,
 ) -> None:  # fmt: skip
-    training = Training.of(recipe, path.parent)
-    prefix = _prefix(Path(training.folder), ours.spec.hash)
-    if ema_std is not None:  # other weights at the same images
-        prefix = f"{prefix}-ema-{ema_std:g}"
-    with Tracker(training.tracking_uri, recipe.name, training.name, Path(training.folder)) as tracker:
+    run, folder = trained["run"], run_folder(trained["run"])  # the checkpoint's own, though the code has changed since
+    prefix = _prefix(folder, ours.spec.hash)
+    if "ema_std" in trained:  # other weights at the same images
+        prefix = f"{prefix}-ema-{trained['ema_std']:g}"
+    with Tracker(tracking_uri(home()), recipe.name, run, folder) as tracker:
         for images, value in curve:
             tracker.metrics(images, {f"{prefix}/fid_curve": value})
         flat: dict[str, float] = {}
@@ -117,7 +116,7 @@ def _track(
         tracker.metrics(last.images, flat)
         tracker.tags({f"langevin.spec.{prefix}": ours.spec.hash})
         tracker.image(f"{prefix}/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
-        tracker.dataset(manifest.name, manifest.digest, training.images, "test")
+        tracker.dataset(manifest.name, manifest.digest, str(within_home(recipe.data.root)), "test")
 
 
 def _prefix(folder: Path, spec: str) -> str:
