@@ -27,7 +27,7 @@ def theirs() -> nn.Sequential:
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.normal_(layer.bias, std=0.1)
+            nn.init.normal_(layer.bias, std=0.1)  # type: ignore[arg-type]
     return layers.eval().requires_grad_(False)
 
 

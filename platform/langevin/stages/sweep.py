@@ -16,6 +16,7 @@ from langevin.config.sampling import Sample
 from langevin.errors import ConfigError
 from langevin.evaluation.intervals import Figure
 from langevin.evaluation.suite import Evaluation, evaluate_samples
+from langevin.protocols import Samples
 from langevin.stages.evaluator import Evaluator, network_calls
 from langevin.stages.outputs import Outputs, read_json, write_json, write_text
 from langevin.stages.progress import Stage
@@ -45,7 +46,11 @@ def sweep(recipe: Recipe, path: Path, field: str, values: list[str], images: int
         for done, (value, sample) in enumerate(settings):
             one = evaluator.sampled_by(sample)
             if one.spec.hash not in known:
-                measured = _measured(one, one.model(checkpoint), stage, done * recipe.evaluate.images)
+                model = one.model(checkpoint)
+                if not isinstance(model, Samples):
+                    raise ConfigError("draws no samples", file=path, field="model.method", value=recipe.model.method,
+                                      mend="sweep a model of images or of latents")  # fmt: skip
+                measured = _measured(one, model, stage, done * recipe.evaluate.images)
                 known[one.spec.hash] = {"value": value, "spec": one.spec.hash, "sha256": trained["sha256"],
                                         "evaluation": measured.to_json()}  # fmt: skip
                 write_json(place, {"field": field, "rows": list(known.values())})

@@ -71,10 +71,10 @@ def fit(state: TrainState, batches: Iterator[Batch], plan: Plan, observer: Obser
         if torch.isfinite(norm):
             bad = 0
             state.optimiser.step()
-            state.update_averages()
             if adapts is not None:
                 ordinals = torch.arange(before, state.images, device=device)
                 adapts.adapt(ordinals, parallel.gathered(losses.terms, batch.ordinals - before, plan.batch))
+            state.update_averages()  # of what the model has adapted to, too: this step is the first they may know
             meter.add(losses, norm)
         else:
             bad += 1
