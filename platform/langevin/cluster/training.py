@@ -16,12 +16,15 @@ from langevin.tracking.store import tracking_uri
 
 @dataclass(frozen=True)
 class Training:
-    """What every worker is told. Paths are absolute: workers have a working directory of their own."""
+    """What every worker is told. Paths are absolute: workers have a working directory of their own, and so they are told the
+    home, below which parts that were trained before are found.
+    """
 
     recipe: dict[str, Any]
     images: str  # the data set of the recipe's images, and the one that is read: the same, or their latents
     data: str
     folder: str
+    home: str
     tracking_uri: str
     lineage: dict[str, str]
 
@@ -41,7 +44,9 @@ class Training:
             run_name=name,
         )
         images, data, folder = within_home(recipe.data.root), within_home(recipe.training_root), run_folder(name)
-        return cls(recipe.plain(), str(images), str(data), str(folder), tracking_uri(home()), lineage.tags())
+        return cls(
+            recipe.plain(), str(images), str(data), str(folder), str(home()), tracking_uri(home()), lineage.tags()
+        )
 
     @property
     def name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from langevin.cluster.observers import Bystander, FirstWorker
@@ -22,6 +23,7 @@ from langevin.training.state import TrainState
 def work(config: dict[str, Any]) -> None:
     """config: a Training's fields. Goes on from the run's last complete checkpoint, if there is one."""
     training = Training(**config)
+    os.environ["LANGEVIN_HOME"] = training.home
     recipe, manifest = training.parsed(), Manifest.load(training.images)
     state = begun(recipe, manifest)
     if resumed := checkpoints.latest(training.checkpoints):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from langevin.config import model as sections
+from langevin.config.paths import within_home
 from langevin.config.sampling import Bound, Sample
 from langevin.data.records import as_captions
 from langevin.diffusion import grids, parameterizations, samplers, times, weightings
@@ -110,7 +111,8 @@ def reader(section: sections.Text | sections.FrozenText) -> nn.Module:
         return TextEncoder(section.width, section.layers, section.heads, section.length, section.merge)
     from langevin.interop.text_encoders import FrozenText
 
-    return FrozenText.load(section.encoder, section.kind, section.length)
+    folder = within_home(section.encoder)
+    return FrozenText.load(folder if folder.is_dir() else section.encoder, section.kind, section.length)
 
 
 def network(

@@ -105,7 +105,8 @@ class Shapes(Source):
     """count scenes of (3, size, size), 256 levels, keys "shapes-0000000" ..., classes "red circle" ... of the first object.
 
     Scene i depends on (seed, i) alone: more of them, or another size, change none. 60 % show one object, 30 % two and
-    10 % three, or ``objects`` at most. Every tenth is of the split "heldout" and shows one of HELD_OUT's pairs, which no other image does.
+    10 % three, or ``objects`` at most. Every tenth is of the split "heldout" and shows one of HELD_OUT's pairs, which no
+    other image does.
     ConfigError: size, count or objects out of range.
     """
 
