@@ -129,6 +129,34 @@ class Reconstructs(Protocol):
 
 
 @runtime_checkable
+class Interpolates(Protocol):
+    """Models whose latents form a space of their own. Their ``codec`` (codecs/codec.py) leads there and back."""
+
+    def interpolation(self, x: Tensor, y: Tensor, steps: int, cond: Cond = None) -> Tensor:
+        """Images (B, steps, C, H, W) on the way from x to y, both (B, C, H, W), through their latents."""
+        ...
+
+    def latent_grid(self, plane: Any, side: int, cond: Cond = None) -> Tensor:
+        """Images (side, side, C, H, W) at places of a plane of latents."""
+        ...
+
+
+@runtime_checkable
+class Jumps(Protocol):
+    """Models that choose how often they call their network, by what training lost at each of their steps, which
+    ``step_losses`` holds (discrete/policy.py).
+    """
+
+    def policy(self, budget: int) -> tuple[tuple[int, ...], float]:
+        """The best steps to start from in so many calls, and the bound on -log p(x) that they promise, in nats."""
+        ...
+
+    def starts(self) -> tuple[int, ...]:
+        """The steps that it starts from as it is sampled: one network call each."""
+        ...
+
+
+@runtime_checkable
 class Bounded(Protocol):
     def bound(self, batch: Batch, keys: Keys) -> Bound:
         """An upper bound on -log p(x) of the batch's images on their own grey levels."""

@@ -11,7 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from langevin.reporting.figures import DARK, LIGHT, _text_width, _wrapped, caption_grid, class_grid, curve, trajectory
+from langevin.reporting.figures import (
+    DARK,
+    LIGHT,
+    Scale,
+    _text_width,
+    _wrapped,
+    caption_grid,
+    class_grid,
+    curve,
+    paired_grid,
+    sheet,
+    trajectory,
+)
 from langevin.reporting.page import Picture, Report, Section, Table, render
 from langevin.reporting.sheets import contact_sheet
 
@@ -119,6 +131,54 @@ def test_figures_differ_where_their_data_do(theme: object) -> None:
     other = curve({"loss": ([1, 2, 3], [1.0, 2.0, 3.0])}, "images", "loss", theme=theme)  # type: ignore[arg-type]
     assert one != other
     assert one == curve({"loss": ([1, 2, 3], [3.0, 2.0, 1.0])}, "images", "loss", theme=theme)  # type: ignore[arg-type]
+
+
+def _places(picture: bytes, greys: list[int]) -> list[tuple[int, int]]:
+    """Where the middle of each flat image is, read back from a picture."""
+    pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+    masks = [(pixels == grey).all(axis=2) for grey in greys]
+    return [(int(np.median(np.nonzero(mask)[0])), int(np.median(np.nonzero(mask)[1]))) for mask in masks]
+
+
+def test_what_belongs_together_stands_one_under_the_other() -> None:
+    """Five pairs, three in a row: each below its own, and the second group below the first, a little further off."""
+    above, below = [20, 30, 40, 50, 60], [120, 130, 140, 150, 160]
+    rows = {"image": np.stack([np.full((1, 8, 8), grey, np.uint8) for grey in above]),
+            "comes back": np.stack([np.full((1, 8, 8), grey, np.uint8) for grey in below])}  # fmt: skip
+    found = _places(paired_grid(rows, columns=3), above + below)
+    first, second = found[:5], found[5:]
+    assert [x for _, x in first] == [x for _, x in second]
+    assert first[0][1] < first[1][1] < first[2][1]
+    assert (first[3][1], first[4][1]) == (first[0][1], first[1][1])
+    between_pair, between_groups = second[0][0] - first[0][0], first[3][0] - second[0][0]
+    assert 0 < between_pair < between_groups
+    assert {b[0] - a[0] for a, b in zip(first, second, strict=True)} == {between_pair}
+
+
+def test_a_sheet_holds_its_rows_in_order_and_clips_what_is_no_image() -> None:
+    rows = [np.stack([np.full((1, 8, 8), value / 127.5 - 1) for value in row]) for row in ((40, 80), (120, 160))]
+    (y, x), (y1, x1), (y2, x2), (y3, x3) = _places(sheet(rows), [40, 80, 120, 160])
+    assert (y, x, y2, x1) == (y1, x2, y3, x3)
+    assert (y < y2, x < x1) == (True, True)
+    assert sheet([np.full((1, 1, 8, 8), 5.0)]) == sheet([np.full((1, 1, 8, 8), 1.0)])
+
+
+def test_every_tile_ends_in_a_line_so_that_white_images_are_seen_on_a_white_page() -> None:
+    picture = np.asarray(Image.open(io.BytesIO(sheet([np.ones((2, 1, 8, 8))]))))
+    line = (picture == tuple(bytes.fromhex(LIGHT.rule[1:]))).all(axis=2)
+    assert line[0].sum() == line[-1].sum() == 2 * (8 * 8 + 2)
+    assert line[:, 0].all()
+
+
+def test_an_axis_may_count_by_factors_name_its_places_and_mark_one() -> None:
+    def drawn(scale: Scale) -> bytes:
+        return curve({"FID": ([1, 2, 64], [3.0, 2.0, 1.0])}, "calls", "FID", scale=scale)
+
+    ticks = {1.0: "one", 2.0: "two", 64.0: "64"}
+    scales = [Scale(), Scale(log=True), Scale(True, ticks), Scale(True, ticks, {"chosen": 2.0}), Scale(ticks=ticks)]
+    assert len({drawn(scale) for scale in scales}) == len(scales)
+    aslant = {place: name * 20 for place, name in ticks.items()}
+    assert Image.open(io.BytesIO(drawn(Scale(True, aslant)))).size == Image.open(io.BytesIO(drawn(Scale()))).size
 
 
 def test_a_trajectory_needs_a_caption_a_state() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedFormatter,
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -30,11 +39,14 @@ _GRID_DPI = 200
 _LABEL_PIXELS = 26  # about 9 CSS pixels where a phone shows a grid of twelve columns
 _LABEL_LETTERS = 28
 _TILE_PIXELS = 66  # an image of the grids is enlarged by whole factors to about this edge
+_PAIRED_PIXELS = 132  # to be compared, and seen on a phone
 _GAP = 8
 _CAPTION_PIXELS = 22  # letters over the images of a grid with captions
 _CAPTION_LINES = 6
 _COLUMN_PIXELS = 214  # four of them are as wide as twelve tiles
 _MARKED = 40  # series of fewer points show each of them
+_TICK_LETTERS = 40  # of the names under a chart, which stand aslant where there are more
+_LEGEND_LETTERS = 44  # of three names in a row over it
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,17 @@ LIGHT = Theme("#ffffff", "#1d2430", "#5d6675", "#e4e7ec", ("#3b5bdb", "#d9480f",
 DARK = Theme("#181b22", "#e8eaef", "#9aa3b2", "#2b303b", ("#8ea5ff", "#ffa264", "#4fd1c5", "#dd9bf0", "#d8c64a"))
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How an axis counts. log: by factors; ticks: texts at places, in the place of round numbers, none for those; marked:
+    label -> place, a dashed line across the chart.
+    """
+
+    log: bool = False
+    ticks: Mapping[float, str] = field(default_factory=dict)
+    marked: Mapping[str, float] = field(default_factory=dict)
+
+
 def class_grid(
     images: NDArray[np.uint8],
     labels: ArrayLike,
@@ -67,7 +90,7 @@ def class_grid(
     labels = np.asarray(labels)
     rows = [images[labels == index][:per_class] for index in range(len(classes))]
     columns = max(1, max((len(row) for row in rows), default=1))
-    return _labelled(_mosaic(rows, columns, theme), theme, rows=classes)
+    return _encoded(_labelled(_mosaic(rows, columns, theme), theme, rows=classes))
 
 
 def caption_grid(images: NDArray[np.uint8], captions: Sequence[str], columns: int = 4, theme: Theme = LIGHT) -> bytes:
@@ -83,6 +106,32 @@ def caption_grid(images: NDArray[np.uint8], captions: Sequence[str], columns: in
     return _encoded(np.concatenate([_captioned(images[row], lines[row], columns, wide, theme) for row in rows]))
 
 
+def paired_grid(rows: Mapping[str, NDArray[np.uint8]], columns: int = 6, theme: Theme = LIGHT) -> bytes:
+    """Images that belong together one under the other, each row under its name: what came first above what came of it.
+
+    rows: name -> (N, C, H, W) uint8 of one shape, image i of each belonging together; after ``columns`` of them a group of
+    rows ends and the next one begins.
+    """
+    count = min(map(len, rows.values()))
+    groups = [
+        _labelled(
+            _mosaic(
+                [images[start : min(start + columns, count)] for images in rows.values()], columns, theme, _PAIRED_PIXELS
+            ), theme, rows=tuple(rows),
+        ) for start in range(0, count, columns)
+    ]  # fmt: skip
+    between = np.empty((2 * _GAP, groups[0].shape[1], 3), dtype=np.uint8)
+    between[:] = _rgb(theme.card)
+    parts = [part for group in groups for part in (between, group)]
+    return _encoded(np.concatenate(parts[1:]))
+
+
+def sheet(rows: Sequence[NDArray[np.floating]], theme: Theme = LIGHT) -> bytes:
+    """Rows of images without names, such as a plane of latents. rows: each (n, C, H, W) float, data in [-1, 1]."""
+    shown = [_displayed(np.asarray(row)) for row in rows]
+    return _encoded(_mosaic(shown, max(map(len, shown)), theme))
+
+
 def trajectory(states: Sequence[NDArray[np.floating]], captions: Sequence[str], theme: Theme = LIGHT) -> bytes:
     """The way from noise to images: a column a state, in the order given, under its caption; a row a sample.
 
@@ -91,7 +140,7 @@ def trajectory(states: Sequence[NDArray[np.floating]], captions: Sequence[str], 
     if len(states) != len(captions):
         raise ValueError(f"{len(states)} states cannot go under {len(captions)} captions")
     shown = np.stack([_displayed(np.asarray(state)) for state in states], axis=1)
-    return _labelled(_mosaic(list(shown), len(states), theme), theme, columns=captions)
+    return _encoded(_labelled(_mosaic(list(shown), len(states), theme), theme, columns=captions))
 
 
 def curve(
@@ -101,27 +150,33 @@ def curve(
     logy: bool = False,
     hline: Mapping[str, float] | None = None,
     band: Mapping[str, Points] | None = None,
+    scale: Scale = Scale(),
     theme: Theme = LIGHT,
 ) -> bytes:
     """Curves over a common axis, such as a loss or FID over images seen.
 
     series: name -> (x, y); hline: label -> value, a dashed line of reference; band: name of a series -> (low, high), its
-    interval at the same x. Points that are not finite leave a gap. A chart without a point says so.
+    interval at the same x; scale: of the x axis. Points that are not finite leave a gap. A series of one point is a large
+    dot; a chart without a point says so.
     """
     figure, axes = _chart(xlabel, ylabel, theme)
+    _horizontal(axes, scale)
     if logy:
         _log_scale(axes)
     drawn = [_finite(x, y) for x, y in series.values()]
     for (name, (x, y)), colour in zip(series.items(), _colours(theme, len(series)), strict=True):
-        marker = "o" if len(np.atleast_1d(np.asarray(x))) < _MARKED else ""
-        axes.plot(x, y, color=colour, linewidth=1.6, marker=marker, markersize=3.4, label=name, solid_capstyle="round")
+        count = len(np.atleast_1d(np.asarray(x)))
+        look: dict[str, Any] = {"marker": "o" if count < _MARKED else "", "markersize": 7 if count == 1 else 3.4}
+        axes.plot(x, y, color=colour, linewidth=1.6, label=name, solid_capstyle="round", zorder=3, **look)
         if band and name in band:
             axes.fill_between(np.asarray(x, dtype=float), *band[name], color=colour, alpha=0.18, linewidth=0)
     for label, value in (hline or {}).items():
         axes.axhline(value, color=theme.muted, linewidth=1.1, linestyle=(0, (4, 3)), label=label)
+    for label, place in scale.marked.items():
+        axes.axvline(place, color=theme.muted, linewidth=1.1, linestyle=(0, (1, 2)), label=label)
     if not any(drawn):
         axes.text(0.5, 0.5, "no points yet", transform=axes.transAxes, ha="center", color=theme.muted, fontsize=9)
-    if len(series) + len(hline or {}) > 1:
+    if len(series) + len(hline or {}) + len(scale.marked) > 1:
         _legend(axes, theme)
     return _png(figure, theme)
 
@@ -141,27 +196,46 @@ def loss_by_level(
     return _png(figure, theme)
 
 
+def _horizontal(axes: Axes, scale: Scale) -> None:
+    if scale.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+    if scale.ticks:
+        axes.xaxis.set_major_locator(FixedLocator(list(scale.ticks)))
+        axes.xaxis.set_major_formatter(FixedFormatter(list(scale.ticks.values())))
+        if sum(map(len, scale.ticks.values())) > _TICK_LETTERS:
+            axes.tick_params(axis="x", labelrotation=30)
+
+
 def _displayed(state: NDArray[np.floating]) -> NDArray[np.uint8]:
     """[-1, 1] -> [0, 255], clipped; a value that is no number is shown black rather than at random."""
     return np.nan_to_num(np.rint((state.clip(-1, 1) + 1) * 127.5)).astype(np.uint8)
 
 
-def _mosaic(rows: Sequence[NDArray[np.uint8]], columns: int, theme: Theme) -> NDArray[np.uint8]:
-    """Rows of images (n, C, H, W) -> one picture (height, width, 3) uint8 on the theme's card, nearest neighbour."""
+def _mosaic(
+    rows: Sequence[NDArray[np.uint8]], columns: int, theme: Theme, edge: int = _TILE_PIXELS
+) -> NDArray[np.uint8]:
+    """Rows of images (n, C, H, W) -> one picture (height, width, 3) uint8 on the theme's card, nearest neighbour.
+
+    A line around each shows where an image ends that is as white, or as dark, as the page.
+    """
     sizes = [row.shape[1:] for row in rows]
     _, height, width = sizes[0] if sizes else (1, 1, 1)
-    scale = max(1, round(_TILE_PIXELS / max(height, width)))
+    scale = max(1, round(edge / max(height, width)))
     tall, wide = height * scale + _GAP, width * scale + _GAP
-    picture = np.empty((len(rows) * tall - _GAP, columns * wide - _GAP, 3), dtype=np.uint8)
+    picture = np.empty((len(rows) * tall - _GAP + 2, columns * wide - _GAP + 2, 3), dtype=np.uint8)
     picture[:] = _rgb(theme.card)
     for top, row in enumerate(rows):
         for left, image in enumerate(row):
-            y, x = top * tall, left * wide
+            y, x = top * tall + 1, left * wide + 1
+            picture[y - 1 : y + height * scale + 1, x - 1 : x + width * scale + 1] = _rgb(theme.rule)
             picture[y : y + height * scale, x : x + width * scale] = _tile(image, scale)
     return picture
 
 
-def _labelled(picture: NDArray[np.uint8], theme: Theme, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> bytes:
+def _labelled(
+    picture: NDArray[np.uint8], theme: Theme, rows: Sequence[str] = (), columns: Sequence[str] = ()
+) -> NDArray[np.uint8]:
     """The picture, pixel for pixel, with names left of its rows or over its columns."""
     height, width = picture.shape[:2]
     rows, columns = [_shortened(name) for name in rows], [_shortened(name) for name in columns]
@@ -180,7 +254,7 @@ def _labelled(picture: NDArray[np.uint8], theme: Theme, rows: Sequence[str] = ()
         figure.text(x / (left + width), 1, name, ha="center", va="top", **look)
     canvas = _pixels(figure, theme)
     canvas[-height:, -width:] = picture
-    return _encoded(canvas)
+    return canvas
 
 
 def _captioned(
@@ -277,9 +351,10 @@ def _legend(axes: Axes, theme: Theme) -> None:
     """Over the chart, where it never hides a curve."""
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
+    names = axes.get_legend_handles_labels()[1]
     figure.legend(
         loc="outside upper left",
-        ncols=3,
+        ncols=3 if sum(map(len, names)) <= _LEGEND_LETTERS else 2,
         frameon=False,
         fontsize=8.5,
         labelcolor=theme.text,

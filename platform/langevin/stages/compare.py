@@ -9,6 +9,7 @@ from typing import Any
 
 from langevin.config.load import load_recipe
 from langevin.config.recipe import Recipe
+from langevin.config.trained import part_names
 from langevin.errors import ConfigError
 from langevin.evaluation.intervals import Figure
 from langevin.evaluation.suite import Evaluation
@@ -23,7 +24,22 @@ def compare(paths: Sequence[Path]) -> list[dict[str, Any]]:
     ConfigError where two were not measured alike: by the same extractor on the same images, with as many samples of the
     same seed. How they are sampled may differ, and is a column.
     """
-    found = [(recipe, _evaluation(recipe)) for recipe in map(load_recipe, paths)]
+    return _compared(list(map(load_recipe, paths)))
+
+
+def beside(recipe: Recipe, path: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The recipe's row and those of the ones that its report names, and the names of those not evaluated yet.
+
+    path: of the recipe, in whose folder the others lie.
+    """
+    others = [load_recipe(path.parent / f"{name}.yaml") for name in recipe.report.beside]
+    evaluated = {other.name: Outputs.of(other).evaluation.is_file() for other in others}
+    rows = _compared([recipe, *(other for other in others if evaluated[other.name])])
+    return rows, tuple(name for name, done in evaluated.items() if not done)
+
+
+def _compared(recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
+    found = [(recipe, _evaluation(recipe)) for recipe in recipes]
     (first, alike), *others = found
     for recipe, one in others:
         differing = {name: pair for name, pair in alike.spec.differences(one.spec).items() if "sampling" not in name}
@@ -62,13 +78,18 @@ def _row(recipe: Recipe, found: Evaluation) -> dict[str, Any]:
         "sampler": sampling["sampler"],
         "steps": sampling.get("steps"),
         "network_calls": found.network_calls,
-        "seconds": _seconds(Outputs.of(recipe).history),
+        "seconds": training_seconds(recipe),
         **plain,
     }
 
 
-def _seconds(history: Path) -> float:
-    """Of the training loop, from the rate between the history's rows: what a stopped run waited for is not in it."""
+def training_seconds(recipe: Recipe) -> float:
+    """Of the training loop; of a cascade, those of all its models."""
+    return sum(seconds_of(Outputs.named(name).history) for name in part_names(recipe) or (recipe.name,))
+
+
+def seconds_of(history: Path) -> float:
+    """Of a training loop, from the rate between the history's rows: what a stopped run waited for is not in it."""
     seconds, before = 0.0, 0
     with history.open(newline="") as file:
         for row in csv.DictReader(file):

@@ -21,7 +21,12 @@ class Outputs:
 
     @classmethod
     def of(cls, recipe: Recipe) -> Outputs:
-        return cls(home() / "out" / recipe.name)
+        return cls.named(recipe.name)
+
+    @classmethod
+    def named(cls, name: str) -> Outputs:
+        """Of the recipe of this name."""
+        return cls(home() / "out" / name)
 
     @property
     def extractor(self) -> Path:
@@ -49,6 +54,11 @@ class Outputs:
 
     def sweep(self, field: str) -> Path:
         return self.folder / "sweeps" / f"{field}.json"
+
+    @property
+    def sweeps(self) -> list[Path]:
+        """Those that were made, by the name of the field."""
+        return sorted((self.folder / "sweeps").glob("*.json"))
 
     @property
     def promotion(self) -> Path:

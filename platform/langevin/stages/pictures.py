@@ -1,4 +1,4 @@
-"""The pictures of a model's report: what it drew, how, and the curves of its training."""
+"""The parts of a page that most models have: what they drew, how, and the curves of their training."""
 
 from __future__ import annotations
 
@@ -9,85 +9,110 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from langevin.config.recipe import Recipe
-from langevin.evaluation.suite import Evaluation
-from langevin.generation.plan import Request
 from langevin.generation.writer import read_images
-from langevin.protocols import Samples
+from langevin.protocols import Samples, condition_of
 from langevin.randomness import Keys
 from langevin.reporting.figures import caption_grid, class_grid, curve, trajectory
 from langevin.reporting.page import Picture
+from langevin.stages.subject import Part, Subject
+from langevin.stages.summary import sampled_by
 
 PER_CLASS = 12
+CLASSES = 24  # rows of them
 PER_PAGE = 16  # images under their prompts
 STATES = 9  # columns of the way from noise to image
-TEXTS = 6  # rows of it, where there are no classes
+WAYS = 10  # rows of it, for as many classes
+TEXTS = 6  # where there are none
 TRAJECTORY_SEED = 3
 
 
-def samples(folder: Path, request: Request) -> Picture:
+def samples(subject: Subject) -> Part | None:
     """Of the batch job: a row a class, or images under their prompts."""
-    found = read_images(folder)
+    request, found = subject.request, read_images(subject.outputs.generated) if subject.generated else None
+    if found is None or request is None:
+        return None
     if found.prompts is not None:
         images, prompts = found.images[:PER_PAGE], found.prompts[:PER_PAGE]
-        return Picture.drawn(
+        picture = Picture.drawn(
             "Samples by prompt",
             "A grid of generated images, each under the text that it was asked for by",
             lambda theme: caption_grid(images, prompts, theme=theme),
             f"The first {len(images)}, not selected.",
             wide=True,
         )
-    assert found.labels is not None
-    labels, classes = found.labels, request.classes
-    return Picture.drawn(
-        "Samples by class",
-        f"A grid of generated images, one row for each of the classes {', '.join(classes)}",
-        lambda theme: class_grid(found.images, labels, classes, PER_CLASS, theme),
-        f"The first {PER_CLASS} of each class, not selected.",
-        wide=True,
-    )
+    else:
+        assert found.labels is not None
+        labels, classes = found.labels, request.classes[:CLASSES]
+        which = "class" if len(classes) == len(request.classes) else f"of the first {CLASSES} classes"
+        picture = Picture.drawn(
+            "Samples by class",
+            f"A grid of generated images, one row for each of the classes {', '.join(classes)}",
+            lambda theme: class_grid(found.images, labels, classes, PER_CLASS, theme),
+            f"The first {PER_CLASS} of each {which}, not selected.",
+            wide=True,
+        )
+    return Part("Samples", f"{request.n:,} images generated from {subject.version.uri}.", {"samples": picture})
 
 
-def way(model: Samples, recipe: Recipe, request: Request) -> Picture:
-    """From noise to an image of each class, or of the first prompts. model: as the recipe samples it."""
-    count = len(request.classes) if request.prompts is None else min(TEXTS, len(request.prompts))
+def way(subject: Subject) -> Part | None:
+    """From noise to an image of each class, or of the first prompts, or of small test images; of more than one step."""
+    model, request = subject.model, subject.request
+    if not isinstance(model, Samples):
+        return None
+    if request is None:
+        few = subject.various(TEXTS)
+        count, cond, rows = len(few), condition_of(model, few), "given test images that were made smaller"
+    else:
+        told = request.classes[:WAYS] if request.prompts is None else request.prompts[:TEXTS]
+        count, cond = len(told), request.asked.cond(0, len(told))
+        rows = "one sample of each class" if told == request.classes else f"from above: {'; '.join(told)}"
     with torch.no_grad():
-        keys, cond = Keys.range(TRAJECTORY_SEED, 0, count), request.asked.cond(0, count)
-        states = [state.numpy() for state in model.walk(keys, cond)]
+        states = [state.numpy() for state in model.walk(Keys.range(TRAJECTORY_SEED, 0, count), cond)]
+    if len(states) < 2:
+        return None
     chosen = np.linspace(0, len(states) - 1, min(STATES, len(states))).round().astype(int)
     shown: list[NDArray[np.floating]] = [states[index] for index in chosen]
     captions = [f"step {index}" for index in chosen]
-    rows = "one sample of each class"
-    if request.prompts is not None:
-        rows = f"from above: {'; '.join(request.prompts[:count])}"
-    return Picture.drawn(
+    picture = Picture.drawn(
         "From noise to image",
         "Each row is one sample, from pure noise on the left to the finished image on the right",
         lambda theme: trajectory(shown, captions, theme),
-        f"{recipe.sample.sampler}, {recipe.sample.steps} steps, {rows}.",
+        f"Sampled by {sampled_by(subject.recipe.sample.plain())}; {rows}.",
         wide=True,
     )
+    return Part("From noise to image", "", {"trajectory": picture})
 
 
-def loss(path: Path) -> Picture:
-    table = _columns(path)
+def training(subject: Subject) -> Part | None:
+    """The loss and the kept checkpoints' FID; none of a model that was put together of trained ones."""
+    table = _columns(subject.outputs.history)
+    return Part("Training", "", {"loss": _loss(table), "fid": _fid(subject)}) if table else None
+
+
+def _loss(table: dict[str, list[str]]) -> Picture:
     series = {"training": _points(table, "loss"), "validation": _points(table, "validation_loss")}
+    factors = all(value > 0 for _, values in series.values() for value in values)
     return Picture.drawn(
         "Loss over images seen",
         "Training and validation loss against images seen",
-        lambda theme: curve(series, "images seen", "loss", logy=True, theme=theme),
-        "Mean squared error of the noise. Validation: averaged weights, the same noise at every reading.",
+        lambda theme: curve(series, "images seen", "loss", logy=factors, theme=theme),
+        "The objective, mean of a batch. Validation: averaged weights, the same noise at every reading.",
     )
 
 
-def fid(path: Path, ours: Evaluation, count: int) -> Picture:
-    series = {f"FID at {count} samples": _points(_columns(path), "fid")}
-    floor = {"floor (train against test)": ours.figures["fid_floor"].value}
+def _fid(subject: Subject) -> Picture:
+    """Of a codec, the FID of what it makes of test images again."""
+    figures, section = subject.ours.figures, subject.recipe.evaluate
+    count, points = min(section.curve_images, section.images), _points(_columns(subject.outputs.fid_curve), "fid")
+    drawn = "fid_floor" in figures
+    name = f"FID at {count} samples" if drawn else f"rFID at {count} test images"
+    floor = {"floor (train against test)": figures["fid_floor"].value} if drawn else {}
+    whole = subject.ours.spec.generated_n if drawn else subject.ours.spec.reference_n
     return Picture.drawn(
-        "FID over images seen",
-        "FID of the kept checkpoints against images seen, with the floor as a dashed line",
-        lambda theme: curve(series, "images seen", "FID", hline=floor, theme=theme),
-        f"Fewer samples read higher: the table's FID is of {ours.spec.generated_n:,}.",
+        f"{name.split()[0]} over images seen",
+        f"{name.split()[0]} of the kept checkpoints against images seen" + ", with the floor as a dashed line" * drawn,
+        lambda theme: curve({name: points}, "images seen", name if not floor else "FID", hline=floor, theme=theme),
+        f"Fewer images read higher: the table's is of {whole:,}.",
     )
 
 

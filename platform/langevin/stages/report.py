@@ -7,98 +7,100 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from langevin.config.load import restore
-from langevin.config.paths import home
 from langevin.config.recipe import Recipe
-from langevin.evaluation.suite import Evaluation
-from langevin.generation.plan import Request
-from langevin.reporting.page import Report, Section, Table, render
-from langevin.stages import pictures as drawn
-from langevin.stages.outputs import Outputs, read_json, write_text
-from langevin.stages.summary import number, rows
-from langevin.tracking.registry import ModelVersion, Registry
-from langevin.tracking.store import tracking_uri
-from langevin.training import checkpoint as checkpoints
+from langevin.protocols import Samples
+from langevin.reporting.page import Report, Table, render
+from langevin.stages.comparisons import compared, made_of
+from langevin.stages.jumps import jumps
+from langevin.stages.outputs import write_text
+from langevin.stages.pictures import samples, training, way
+from langevin.stages.reconstructions import between, enlarged, returned
+from langevin.stages.subject import Part, Subject
+from langevin.stages.summary import number, rows, what_was_measured
+from langevin.stages.swept import sweeps
+
+# In the page's order; each is None of a model that does not have it.
+FIRST = (samples, enlarged, returned, between, way, made_of, compared, jumps)
 
 
 def report(recipe: Recipe, path: Path) -> dict[str, Any]:
     """Leaves out/RECIPE/report/: index.html, complete in itself, and a PNG of every picture."""
-    outputs = Outputs.of(recipe)
-    evaluated, promoted = read_json(outputs.evaluation, "evaluate"), read_json(outputs.promotion, "promote")
-    manifest = read_json(outputs.generated / "manifest.json", "generate")
-    request = Request.of(manifest["request"])
-    version = Registry(tracking_uri(home())).resolve(request.model)
-    ours = Evaluation.from_json(evaluated["evaluation"])
-    pictures = {
-        "samples": drawn.samples(outputs.generated, request),
-        "trajectory": drawn.way(restore(checkpoints.read(Path(version.source)), recipe.sample), recipe, request),
-        "loss": drawn.loss(outputs.history),
-        "fid": drawn.fid(outputs.fid_curve, ours, min(recipe.evaluate.curve_images, recipe.evaluate.images)),
-    }
-    spec = ours.spec
+    subject = Subject.of(recipe, path)
+    made = [*(make(subject) for make in FIRST), *sweeps(subject), training(subject), _metrics(subject)]
+    parts = [part for part in made if part is not None]
+    evaluated = subject.evaluated
     page = Report(
         title=recipe.name,
-        subtitle=f"{recipe.model.method} on {version.tags['langevin.dataset_name']}, {evaluated['parameters']:,} parameters, "
-        f"{evaluated['images']:,} images seen",
+        subtitle=f"{recipe.model.method} on {subject.version.tags['langevin.dataset_name']}, "
+        f"{evaluated['parameters']:,} parameters, {evaluated['images']:,} images seen",
         generated=datetime.now(UTC).isoformat(timespec="seconds"),
-        headline=_headline(ours, promoted, request),
-        sections=(
-            Section("Samples", f"{manifest['samples']:,} images generated from {version.uri}.", (pictures["samples"],)),
-            Section("From noise to image", "", (pictures["trajectory"],)),
-            Section("Training", "", (pictures["loss"], pictures["fid"])),
-            Section("Metrics", "", (), _table(evaluated, ours)),
-        ),
-        lineage=_lineage(version, manifest, spec.hash, recipe, path),
+        headline=_headline(subject),
+        sections=tuple(part.section for part in parts),
+        lineage=_lineage(subject),
     )
-    outputs.report.mkdir(parents=True, exist_ok=True)
-    for name, picture in pictures.items():
-        (outputs.report / f"{name}.png").write_bytes(picture.png)
-    index = outputs.report / "index.html"
+    folder = subject.outputs.report
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        for name, picture in part.pictures.items():
+            (folder / f"{name}.png").write_bytes(picture.png)
+    index = folder / "index.html"
     write_text(index, render(page))
-    return {"page": str(index), "model": version.uri}
+    return {"page": str(index), "model": subject.version.uri}
 
 
-def _headline(ours: Evaluation, promoted: dict[str, Any], request: Request) -> tuple[tuple[str, str, str], ...]:
+def _headline(subject: Subject) -> tuple[tuple[str, str, str], ...]:
     """What was measured of the model: not all have a likelihood, and only those that read are asked by texts."""
-    f, given = ours.figures, "class" if request.prompts is None else "text"
+    f, promoted = subject.ours.figures, subject.promoted
+    given = "" if "fid" not in f else ", given the text" if _reads(subject) else ", given the class"
     found = {
-        "fid": lambda: ("FID", number(f["fid"].value), _floor(ours)),
-        "nll": lambda: ("NLL", number(f["nll"].value), f"bits/dim, given the {given}"),
+        "fid": lambda: ("FID", number(f["fid"].value), _floor(subject)),
+        "nll": lambda: ("NLL", number(f["nll"].value), f"bits/dim{given}"),
         "caption_both": lambda: ("As asked", f"{f['caption_both'].value:.1%}", "of the objects, in shape and colour"),
         "recognised": lambda: ("Recognised", f"{f['recognised'].value:.1%}", "as their class, by an independent judge"),
+        "rfid": lambda: ("rFID", number(f["rfid"].value), "test images coded and decoded"),
+        "psnr": lambda: ("PSNR", number(f["psnr"].value), "dB, of the same, mean over images"),
     }
     measured = [said() for name, said in found.items() if name in f]
     return (*measured, ("Registered", promoted["model"].removeprefix("models:/"), f"@{promoted['alias']}"))
 
 
-def _floor(ours: Evaluation) -> str:
-    return f"floor {number(ours.figures['fid_floor'].value)}, ratio {ours.figures['fid_ratio'].value:.2f}"
+def _reads(subject: Subject) -> bool:
+    return subject.request is not None and subject.request.prompts is not None
 
 
-def _table(evaluated: dict[str, Any], ours: Evaluation) -> Table:
-    spec = ours.spec
+def _floor(subject: Subject) -> str:
+    figures = subject.ours.figures
+    return f"floor {number(figures['fid_floor'].value)}, ratio {figures['fid_ratio'].value:.2f}"
+
+
+def _metrics(subject: Subject) -> Part:
+    spec, evaluated = subject.ours.spec, dict(subject.evaluated)
     accuracy = "" if spec.extractor_accuracy is None else f", {spec.extractor_accuracy:.1%} right on test"
+    against = f" against the {spec.reference_n:,} test images" if "fid" in subject.ours.figures else ""
     note = (
-        f"Spec {spec.hash}: {spec.generated_n:,} samples of seed {spec.seed} against the {spec.reference_n} test images; "
+        f"Spec {spec.hash}: {what_was_measured(subject.ours)}{against}; "
         f"extractor {spec.extractor} (sha256 {spec.extractor_sha256[:12]}{accuracy}); judge {spec.judge}, "
         f"{evaluated['judge_accuracy']:.1%} right on test; formulas {spec.formulas}."
     )
-    return Table(("figure", "value", "95 % interval", "n", "champion before"), tuple(rows(evaluated)), note)
+    columns = ("figure", "value", "95 % interval", "n", "champion before")
+    return Part("Metrics", "", {}, Table(columns, tuple(rows(evaluated)), note))
 
 
-def _lineage(
-    version: ModelVersion, manifest: dict[str, Any], spec: str, recipe: Recipe, path: Path
-) -> tuple[tuple[str, str], ...]:
+def _lineage(subject: Subject) -> tuple[tuple[str, str], ...]:
+    version, recipe, generated = subject.version, subject.recipe, subject.generated
     tags = {name.removeprefix("langevin."): value for name, value in version.tags.items()}
     changed = " (with uncommitted changes)" if tags["git_dirty"] == "true" else ""
-    return (
-        ("code", tags["git_commit"] + changed),
-        ("data set", f"{tags['dataset_name']} {tags['dataset_digest']}"),
-        ("recipe", f"{path.name}, training hash {tags['recipe_hash']}"),
-        ("sampling", json.dumps(recipe.sample.plain())),
-        ("run", f"{tags['run_name']} (MLflow {tags.get('run_id', 'not delivered')})"),
-        ("checkpoint", f"{tags['images']} images, sha256 {tags['checkpoint_sha256']}"),
-        ("metric spec", spec),
-        ("registered", version.uri),
-        ("generated", f"{manifest['samples']:,} images, digest {manifest['digest']}"),
-    )
+    sampling = {"sampling": json.dumps(recipe.sample.plain())} if isinstance(subject.model, Samples) else {}
+    images = generated and f"{generated['samples']:,} images, digest {generated['digest']}"
+    named = {
+        "code": tags["git_commit"] + changed,
+        "data set": f"{tags['dataset_name']} {tags['dataset_digest']}",
+        "recipe": f"{subject.path.name}, training hash {tags['recipe_hash']}",
+        **sampling,
+        "run": f"{tags['run_name']} (MLflow {tags.get('run_id', 'not delivered')})",
+        "checkpoint": f"{tags['images']} images, sha256 {tags['checkpoint_sha256']}",
+        "metric spec": subject.ours.spec.hash,
+        "registered": version.uri,
+        **({"generated": images} if images else {}),
+    }
+    return tuple(named.items())

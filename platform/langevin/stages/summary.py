@@ -23,6 +23,18 @@ NAMES = {
     "precision": "precision",
     "recall": "recall",
     "recognised": "recognised as their class",
+    "caption_count": "captions of the test images: number of objects right",
+    "caption_background": "captions of the test images: background right",
+    "caption_shape": "captions of the test images: shape right",
+    "caption_colour": "captions of the test images: colour right",
+    "caption_size": "captions of the test images: size right",
+    "caption_both": "captions of the test images: shape and colour right",
+    "heldout_count": "captions of pairs never seen: number of objects right",
+    "heldout_background": "captions of pairs never seen: background right",
+    "heldout_shape": "captions of pairs never seen: shape right",
+    "heldout_colour": "captions of pairs never seen: colour right",
+    "heldout_size": "captions of pairs never seen: size right",
+    "heldout_both": "captions of pairs never seen: shape and colour right",
     "nll": "NLL, bits/dim",
     "nll_prior": "  prior",
     "nll_diffusion": "  diffusion",
@@ -33,6 +45,9 @@ NAMES = {
     "rfid": "rFID, test images coded and decoded",
     "psnr": "PSNR of the same, dB",
 }
+
+
+WAYS = {"stages": "its stages in turn", "autoregressive": "autoregression", "own": "the model's own way"}
 
 
 def rows(evaluated: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
@@ -66,17 +81,16 @@ def summary(recipe: Recipe) -> str:
     """The closing table: what was trained, its metrics, the registered version, where to look next."""
     outputs = Outputs.of(recipe)
     evaluated, promoted = read_json(outputs.evaluation, "evaluate"), read_json(outputs.promotion, "promote")
-    generated = read_json(outputs.generated / "manifest.json", "generate")
-    spec = Evaluation.from_json(evaluated["evaluation"]).spec
-    sampling = spec.sampling
+    ours = Evaluation.from_json(evaluated["evaluation"])
+    spec = ours.spec
     accuracy = "" if spec.extractor_accuracy is None else f", right on {spec.extractor_accuracy:.1%} of the test images"
     lines = {
         "trained": f"{recipe.name}: {recipe.model.method}, {evaluated['parameters']:,} parameters, "
         f"{evaluated['images']:,} images",
-        "measured": f"{spec.generated_n:,} samples of seed {spec.seed}, {sampled_by(sampling)}; spec {spec.hash}",
+        "measured": f"{what_was_measured(ours)}; spec {spec.hash}",
         "extractor": f"{spec.extractor}{accuracy}",
         "registered": f"{promoted['model']} @{promoted['alias']}: {promoted['reason']}",
-        "generated": f"{generated['samples']:,} images of {generated['request']['model']} in {outputs.generated}",
+        **({"generated": _generated(outputs)} if "fid" in ours.figures else {}),  # a codec draws none
         "report": str(outputs.report / "index.html"),
         "next": f"make ui (MLflow), dvc metrics show, dvc plots show, langevin show {promoted['model']}",
     }
@@ -86,11 +100,25 @@ def summary(recipe: Recipe) -> str:
     return f"\n{figures(evaluated)}\n\n{_text(table)}"
 
 
+def what_was_measured(ours: Evaluation) -> str:
+    """Which images the figures are of: samples, or of a codec, which draws none, the test images once more."""
+    spec = ours.spec
+    if "fid" not in ours.figures:
+        return f"the {spec.reference_n:,} test images coded and decoded"
+    how = f", {sampled_by(spec.sampling)}" if spec.sampling else ""
+    return f"{spec.generated_n:,} samples of seed {spec.seed}{how}"
+
+
 def sampled_by(sampling: Mapping[str, Any]) -> str:
     """A spec's sampling in a few words."""
     steps = f" in {sampling['steps']} steps" if "steps" in sampling else ""
     guidance = f", guidance {sampling['guidance']:g}" if "guidance" in sampling else ""
-    return f"{sampling['sampler']}{steps}{guidance}"
+    return f"{WAYS.get(sampling['sampler'], sampling['sampler'])}{steps}{guidance}"
+
+
+def _generated(outputs: Outputs) -> str:
+    found = read_json(outputs.generated / "manifest.json", "generate")
+    return f"{found['samples']:,} images of {found['request']['model']} in {outputs.generated}"
 
 
 def _text(table: Table) -> str:
