@@ -66,7 +66,7 @@ def test_a_field_that_cannot_be_used(
         ("vdm", {"sample": {"grid": "karras"}}, ["sample.grid = 'karras'", "fixed before training", "take uniform"]),
         ("edm", {"sample": {"grid": "karras"}}, ["bound.last = 0.02", "outweighs", "give 0.00048"]),
         ("ddpm", {"sample": {"churn": 1.0}}, ["sample", "churn means nothing to ddim, only to heun"]),
-        ("magic", {}, ["model.method = 'magic'", "choose from ddpm, improved_ddpm, guided, ncsn"]),
+        ("magic", {}, ["model.method = 'magic'", "choose from ddpm, improved_ddpm, guided, clip_guided, ncsn"]),
     ],
 )
 def test_parts_that_do_not_fit_together(
