@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from langevin.networks.blocks import InBlocks
 from langevin.networks.layers import Attention, Norm, TokenAttention
-from langevin.networks.text import Text, TextAttention, TextEncoder
+from langevin.networks.text import Text, TextAttention, TextEncoder, spelt
 from langevin.networks.unet import UNet
 
 Kind = TypeVar("Kind", bound=nn.Module)
@@ -61,8 +61,8 @@ def test_how_far_a_text_is_padded_does_not_show() -> None:
 
 def test_padding_is_masked_and_empty() -> None:
     text = encoder()(captions("ab", ""), 2)
-    assert text.mask.sum(dim=1).tolist() == [3, 1]  # what begins it, and its bytes
-    assert text.tokens.shape == (2, LENGTH + 1, 16)
+    assert text.mask.sum(dim=1).tolist() == [2, 1]  # what begins it, and its word
+    assert text.tokens.shape == (2, LENGTH // 2 + 1, 16)
     assert torch.equal(text.tokens.any(dim=2), text.mask)
     assert torch.equal(text.pooled, text.tokens[:, 0])
 
@@ -91,6 +91,35 @@ def test_every_byte_and_its_place_matter_up_to_the_length() -> None:
     assert float(torch.pdist(pooled.detach()).min()) > 1e-3
     long, longer = captions("x" * LENGTH), captions("x" * LENGTH + "y", length=LENGTH + 1)
     assert torch.equal(read(long, 1).pooled, read(longer, 1).pooled)
+
+
+def words_of(text: str, merge: int) -> list[str]:
+    """By the standard library: words, the long ones in pieces."""
+    return [word[at : at + merge] for word in text.split() for at in range(0, len(word), merge)]
+
+
+@pytest.mark.parametrize("merge", [2, 3, 8])
+@pytest.mark.parametrize("text", ["a small red circle on grey", " two  spaces ", "a b c d e f g", "x" * 27, "", "a\tb"])
+def test_every_word_begins_a_token(text: str, merge: int) -> None:
+    given = captions(text, "a", length=27)
+    rows = ["".join(chr(byte) for byte in row if byte) for row in spelt(given, merge)[0].tolist()]
+    found = words_of(text, merge)
+    assert rows == found + [""] * (14 - len(found))
+    assert torch.equal(spelt(given.masked_fill(given == 0, -1), merge), spelt(given, merge))
+
+
+def test_a_word_is_the_same_token_wherever_it_stands() -> None:
+    """But for its position, which is learnt: nothing of its neighbours, nothing of how far in the text its bytes are."""
+    read = TextEncoder(16, 0, 4, 24)
+    with torch.no_grad():
+        read.positions.zero_()
+    text = read(captions("red square", "a yellow square", length=24), 2)
+    assert torch.equal(text.tokens[0, 2], text.tokens[1, 3])
+
+
+def test_a_byte_a_token_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 bytes a token or more, found 1"):
+        TextEncoder(16, 1, 4, 24, merge=1)
 
 
 def test_token_attention_written_out() -> None:

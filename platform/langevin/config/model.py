@@ -42,8 +42,8 @@ Network = Annotated[Annotated[UNet, Tag("unet")] | Annotated[DiT, Tag("dit")], D
 
 
 class Text(Section):
-    """The encoder of captions, trained with the model: a transformer over their bytes, of which it reads ``length``; merge:
-    how many make a token.
+    """The encoder of captions, trained with the model: a transformer over their words, spelt by bytes, of which it reads
+    ``length``; merge: bytes a token, more of which a longer word takes.
     """
 
     kind: Literal["bytes"] = "bytes"
@@ -51,7 +51,7 @@ class Text(Section):
     layers: Count = 2
     heads: Count = 4
     length: Count = 96
-    merge: Count = 4
+    merge: Annotated[int, Field(ge=2)] = 8
 
 
 class FrozenText(Section):

@@ -1,4 +1,4 @@
-"""Texts as vectors, and networks that read them: a transformer over bytes, and attention from pixels to its tokens."""
+"""Texts as vectors, and networks that read them: a transformer over words, and attention from pixels to its tokens."""
 
 from __future__ import annotations
 
@@ -40,23 +40,25 @@ class TextBlock(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """A transformer over the bytes of UTF-8. captions: (B, L) int64, bytes 1 .. 255 and padding <= 0 -> Text of M tokens.
+    """A transformer over words of UTF-8. captions: (B, L) int64, bytes 1 .. 255 and padding <= 0 -> Text of M tokens.
 
-    A convolution makes a token of every ``merge`` bytes, seeing as many more on either side: words are found at once, where
-    attention alone would have to learn to spell (Clark et al. 2021, CANINE, section 3.2). Before them stands one that begins
-    the text, or says that there is none; its last state is the pooled vector: M = 1 + length / merge, rounded up. A text is
-    cut after ``length`` bytes, and padded to them always: how far it came padded does not show. Learned positions; heads
-    divide width.
+    A token is a word, or each ``merge`` bytes of a longer one (see ``spelt``): a word is the same token wherever it stands
+    and whatever stands beside it, so what is learnt of it holds in texts that were never read. Before the words stands a
+    token that begins the text, or says that there is none; its last state is the pooled vector: M = 1 + length / 2, rounded
+    up, the most words that ``length`` bytes can hold. A text is cut after ``length`` bytes, and padded to them always: how
+    far it came padded does not show. Learned positions; heads divide width. ValueError for a merge below 2.
     """
 
-    def __init__(self, width: int, layers: int, heads: int, length: int, merge: int = 1) -> None:
+    def __init__(self, width: int, layers: int, heads: int, length: int, merge: int = 8) -> None:
         super().__init__()
+        if merge < 2:
+            raise ValueError(f"words are spelt by 2 bytes a token or more, found {merge}")
         self.width, self.length, self.merge = width, length, merge
         self.bytes = nn.Embedding(256, width)  # the first is of no byte
         # "no text" and "here begins one", in one for a gradient to both
         self.first = nn.Parameter(torch.randn(2, width))
-        self.words = nn.Conv1d(width, width, 2 * merge + 1, stride=merge, padding=merge)
-        self.positions = nn.Parameter(0.02 * torch.randn(-(-length // merge), width))
+        self.words = nn.Linear(merge * width, width)
+        self.positions = nn.Parameter(0.02 * torch.randn(-(-length // 2), width))
         self.layers = nn.ModuleList(TextBlock(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
@@ -64,19 +66,35 @@ class TextEncoder(nn.Module):
         if captions is None:
             captions = torch.zeros(batch, self.length, dtype=torch.int64, device=self.first.device)
         captions = pad(captions[:, : self.length], (0, max(self.length - captions.shape[1], 0)))
-        read = captions > 0
-        told = read.any(dim=1)
-        spelt = self.bytes(captions.clamp(min=0)) * read[:, :, None]
-        words = gelu(self.words(spelt.transpose(1, 2))).transpose(1, 2)[:, : len(self.positions)] + self.positions
-        there = (
-            pad(read, (0, len(self.positions) * self.merge - self.length)).reshape(len(read), -1, self.merge).any(dim=2)
-        )
-        mask = torch.cat([torch.ones_like(told)[:, None], there], dim=1)
+        cells = spelt(captions, self.merge)
+        letters = self.bytes(cells) * (cells > 0)[..., None]
+        words = gelu(self.words(letters.flatten(2))) + self.positions
+        told = (captions > 0).any(dim=1)
+        mask = torch.cat([torch.ones_like(told)[:, None], (cells > 0).any(dim=2)], dim=1)
         tokens = torch.cat([self.first[told.long()][:, None], words], dim=1)
         for layer in self.layers:
             tokens = layer(tokens, mask)
         tokens = self.norm(tokens)
         return Text(tokens * mask[:, :, None], mask, tokens[:, 0])
+
+
+def spelt(captions: Tensor, merge: int) -> Tensor:
+    """(B, L) int64 bytes as (B, L / 2 rounded up, merge): every word begins a row, a longer one than ``merge`` fills several.
+
+    What stands between words (bytes up to 32, the space) is left out; 0 stands where there is no byte. merge: 2 or more,
+    so that there are rows enough.
+    """
+    rows, length = captions.shape
+    inside = captions > ord(" ")
+    places = torch.arange(length, device=captions.device).expand(rows, length)
+    before = torch.where(inside, -1, places).cummax(dim=1).values  # where the last byte outside of words was
+    within = places - before - 1
+    row = (inside & (within % merge == 0)).cumsum(dim=1) - 1
+    most = -(-length // 2)
+    # one place more than there are, for the bytes that are left out
+    place = torch.where(inside, row * merge + within % merge, most * merge)
+    cells = captions.new_zeros(rows, most * merge + 1).scatter(1, place, captions)
+    return cells[:, :-1].reshape(rows, most, merge)
 
 
 class TextAttention(nn.Module):
