@@ -71,8 +71,9 @@ def show(
     kind: Annotated[str, typer.Option(help="of the plan: what GPUs, such as H100 or A100-80")] = "H100",
     utilisation: Annotated[float, typer.Option(help="of the plan: the share of the peak that is reached")] = 0.4,
     precision: Annotated[
-        str, typer.Option(help="of the plan: fp32, as the training loop is, tf32, bf16 or fp16")
-    ] = "fp32",
+        str | None,
+        typer.Option(help="of the plan: fp32, tf32, bf16 or fp16 (default: train.precision, and fp32 to sample)"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """A recipe with all its defaults, or what it would cost, or a registered model with its lineage."""

@@ -5,7 +5,7 @@ Training, evaluation, tuning and generation are written once against these three
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -76,6 +76,14 @@ class Losses:
 
     total: Tensor
     terms: Mapping[str, Tensor]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Losses]) -> Losses:
+        """Of one batch after the other. parts: one at least, all with the same terms."""
+        if len(parts) == 1:
+            return parts[0]
+        terms = {name: torch.cat([part.terms[name] for part in parts]) for name in parts[0].terms}
+        return cls(torch.cat([part.total for part in parts]), terms)
 
 
 @dataclass(frozen=True)

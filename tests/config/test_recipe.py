@@ -156,6 +156,12 @@ def test_more_sampling_steps_than_the_chain_has(written: Written) -> None:
     assert load_recipe(written({"sample.steps": 1000})).sample.steps == 1000
 
 
+def test_more_parts_than_images_in_a_share(written: Written) -> None:
+    error = mistake(written({"train.batch": 8, "train.workers": 2, "train.accumulate": 5}))
+    assert (error.field, error.value) == ("train.accumulate", 5)
+    assert "4" in error.problem
+
+
 def test_more_workers_than_images_in_a_batch(written: Written) -> None:
     error = mistake(written({"train.batch": 3, "train.workers": 4}))
     assert (error.field, error.value) == ("train.batch", 3)

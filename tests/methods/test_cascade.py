@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 
 import pytest
 import torch
@@ -17,8 +16,7 @@ from langevin.diffusion.samplers import DDIM
 from langevin.diffusion.schedules import CosineVP
 from langevin.diffusion.times import Uniform
 from langevin.diffusion.weightings import Simple
-from langevin.errors import NumericsError
-from langevin.methods.cascade import Cascade, best_level, of_stage
+from langevin.methods.cascade import Cascade, of_stage
 from langevin.methods.gaussian import GaussianDiffusion, Sampling
 from langevin.methods.super_resolution import NoiseAugmentation, SuperResolution
 from langevin.networks.unet import UNet
@@ -123,21 +121,3 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         Cascade(method.base, [first, second], [0.1])
     with pytest.raises(ValueError, match="0 stages"):
         Cascade(method.base, [], [])
-
-
-def test_the_best_level_has_the_smallest_score() -> None:
-    asked = []
-
-    def score(level: float) -> float:
-        asked.append(level)
-        return (level - 0.2) ** 2
-
-    found = best_level(score, [0.0, 0.4, 0.25, 0.1])
-    assert found.best == 0.25
-    assert asked == [0.0, 0.4, 0.25, 0.1]  # each once
-    assert found.scores[0.4] == pytest.approx(0.04)
-    assert best_level(lambda level: 1.0, [0.3, 0.1]).best == 0.1
-    with pytest.raises(NumericsError, match=r"levels \[0.5\] is not a number"):
-        best_level(lambda level: math.nan if level == 0.5 else 1.0, [0.1, 0.5])
-    with pytest.raises(ValueError, match="needs a level"):
-        best_level(score, [])

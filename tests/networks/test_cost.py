@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from langevin.networks.cost import GPUS, Cost, cost, cost_as_is, hours, memory
+from langevin.networks.cost import GPUS, Cost, cost, cost_as_is
 from langevin.networks.dit import DiT
 from langevin.networks.layers import Attention
 from langevin.networks.unet import UNet
@@ -90,35 +88,6 @@ def test_the_largest_transformer_is_priced_without_its_memory() -> None:
         found = cost(network, torch.empty(1, 4, 32, 32), torch.empty(1), torch.empty(1, dtype=torch.int64))
     assert found.parameters == pytest.approx(675e6, rel=0.01)
     assert found.forward / 2 == pytest.approx(118.64e9, rel=0.01)
-
-
-def test_memory_adds_up() -> None:
-    found = memory(Cost(parameters=1000, forward=1, activations=50), images=8, averages=2)
-    assert (found.weights, found.gradients, found.moments, found.averages) == (4000, 4000, 8000, 8000)
-    assert (found.activations, found.total) == (400, 24400)
-
-
-def test_hours() -> None:
-    """1e9 images of 1e12 operations on 8 H100 at 40 %: 1e21 / (8 x 989.5e12 x 0.4) s."""
-    assert hours(1e9, 1e12, 8, "H100", 0.4) == pytest.approx(1e21 / (8 * 989.5e12 * 0.4) / 3600)
-    one = hours(1e6, 1e12, 1, "T4", 0.3, "fp16")
-    assert hours(1e6, 1e12, 4, "T4", 0.3, "fp16") == pytest.approx(one / 4)
-    assert hours(1e6, 1e12, 1, "T4", 0.15, "fp16") == pytest.approx(2 * one)
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ({"kind": "H101"}, "no GPU is called 'H101': A100-40"),
-        ({"kind": "V100"}, "V100 does not multiply in 'bf16': fp16, fp32"),
-        ({"utilisation": 0.0}, "do not finish"),
-        ({"utilisation": 40}, "do not finish"),
-        ({"gpus": 0}, "do not finish"),
-    ],
-)
-def test_what_there_is_not_is_said(asked: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        hours(**({"images": 1, "each": 1, "gpus": 1, "kind": "L4", "utilisation": 0.3} | asked))
 
 
 def test_dense_peaks_keep_their_order() -> None:

@@ -136,8 +136,11 @@ def test_an_adaptive_solver_has_no_number_of_calls(written: Callable[..., Path])
     assert "tolerance" in plan_lines.lines(found)
 
 
+SAID = {"train__images": 10**6, "train__batch": 64, "train__ema_stds": [0.05, 0.1]}
+
+
 def test_hours_and_memory_follow_from_the_machine(written: Callable[..., Path]) -> None:
-    path = written("ddpm", train__images=10**6, train__batch=64, train__ema_stds=[0.05, 0.1])
+    path = written("ddpm", **SAID)
     one, four = plan(path, Machine(1, "A100-80", 0.2)), plan(path, Machine(4, "A100-80", 0.4))
     rate = GPUS["A100-80"].peaks["fp32"] * 0.2
     assert one["training"]["images_per_second"] == pytest.approx(rate / one["operations"]["training"])
@@ -145,6 +148,12 @@ def test_hours_and_memory_follow_from_the_machine(written: Callable[..., Path]) 
     assert one["training"]["hours"] == pytest.approx(8 * four["training"]["hours"])
     tensor = plan(path, Machine(1, "A100-80", 0.2, "bf16"))
     assert one["training"]["hours"] == pytest.approx(16 * tensor["training"]["hours"])
+    learns = plan(written("ddpm", **SAID, train__precision="bf16"), Machine(1, "A100-80", 0.2))
+    assert learns["training"] == tensor["training"]
+    assert learns["machine"] == tensor["machine"]
+    assert learns["sampling"] == one["sampling"]  # which is in float32
+    parts = plan(written("ddpm", **SAID, train__accumulate=4), Machine(2, "A100-80", 0.2))["memory"]
+    assert parts["activations"] == one["memory"]["activations"] // 8
     held = one["memory"]
     assert (held["weights"], held["moments"], held["averages"]) == (
         4 * one["parameters"],

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from langevin.errors import NumericsError
+from langevin.methods.gaussian import GaussianDiffusion
+from langevin.protocols import Batch, Losses
 from langevin.randomness import Keys
 from langevin.training import checkpoint as checkpoints
 from langevin.training.loop import PATIENCE, Plan, fit
@@ -17,7 +19,7 @@ from langevin.training.optimiser import Constant, Cosine, LearningRate
 from langevin.training.state import TrainState
 from langevin.training.validation import validation_loss
 
-from .example import BATCH, CutOffError, Diary, adapting, batch_of, differing, fresh, plan, stream
+from .example import BATCH, CutOffError, Diary, adapting, batch_of, differing, fresh, model, plan, stream
 
 
 def method(state: TrainState) -> Any:
@@ -275,3 +277,62 @@ def test_validation_is_the_mean_over_its_rounds() -> None:
     assert len(set(map(float, losses))) == 3
     expected = float(torch.stack(losses).double().mean())
     assert validation_loss(method(state), batch, 1, rounds=3) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole() -> None:
+    """Parts of which the last is smaller; statistics of the losses are those of the whole batch."""
+    for make in (model, adapting):
+        whole, parted = fresh(make=make), fresh(make=make)
+        for state, accumulate in ((whole, 1), (parted, 3)):
+            fit(state, stream(), replace(plan(6), accumulate=accumulate), Diary())
+        torch.testing.assert_close(flat(parted), flat(whole), rtol=0, atol=2e-4)
+        for name, tensor in whole.tensors().items():
+            if "times" in name:
+                torch.testing.assert_close(parted.tensors()[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_each_sample_of_a_part_keeps_its_own_randomness() -> None:
+    seen: list[int] = []
+    state, loss = fresh(), GaussianDiffusion.loss
+
+    class Watched(GaussianDiffusion):
+        def loss(self, batch: Batch, keys: Keys) -> Losses:
+            assert torch.equal(keys.ordinals, batch.ordinals)
+            seen.extend(keys.ordinals.tolist())
+            return loss(self, batch, keys)
+
+    method(state).__class__ = Watched
+    fit(state, stream(), replace(plan(2), accumulate=5), Diary())
+    assert seen == list(range(2 * BATCH))
+
+
+def test_bf16_is_what_networks_multiply_in_and_nothing_else() -> None:
+    """Weights, their gradients, averages and losses stay float32; the way is that of float32 to bf16's three digits."""
+    formats: set[torch.dtype] = set()
+    states = {}
+    for precision in ("fp32", "bf16"):
+        states[precision] = state = fresh()
+        inner = next(layer for layer in state.model.modules() if isinstance(layer, torch.nn.Conv2d))
+        inner.register_forward_hook(lambda layer, given, out: formats.add(out.dtype))
+        diary = Diary()
+        fit(state, stream(), replace(plan(4), precision=precision), diary)
+        assert {part.dtype for part in state.tensors().values()} <= {torch.float32, torch.float64, torch.int64}
+        assert {part.grad.dtype for part in state.model.parameters() if part.grad is not None} == {torch.float32}
+    assert formats == {torch.float32, torch.bfloat16}
+    away = flat(states["bf16"]) - flat(states["fp32"])
+    moved = flat(states["fp32"]) - flat(fresh())
+    assert 0 < float(away.norm()) < 0.3 * float(moved.norm())
+
+
+def test_resumed_in_bf16_is_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
+    steps = replace(plan(8, checkpoint_every=4 * BATCH), precision="bf16", accumulate=2)
+    whole = fresh()
+    fit(whole, stream(), steps, Diary())
+    with pytest.raises(CutOffError):
+        fit(fresh(), stream(), steps, Diary(tmp_path, until=4 * BATCH))
+    resumed = fresh(seed=99)
+    last = checkpoints.latest(tmp_path)
+    assert last is not None
+    checkpoints.load_state(last, resumed)
+    fit(resumed, stream(start=resumed.images), steps, Diary())
+    assert differing(whole, resumed) == []

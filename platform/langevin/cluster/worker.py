@@ -64,6 +64,8 @@ def plan_of(recipe: Recipe) -> Plan:
         validate_every=section.validate_every,
         checkpoint_every=section.checkpoint_every,
         snapshot_every=section.snapshot_every if section.ema_stds else None,
+        precision=section.precision,
+        accumulate=section.accumulate,
     )
 
 

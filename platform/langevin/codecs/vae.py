@@ -39,7 +39,7 @@ class KLCodec(nn.Module):
     """A codec (codec.py) of two networks. Rombach et al. 2022, section 3.1, with the KL penalty of their appendix G.
 
     encoder(x, cond) -> (B, 2 c, ...): means and log-variances of ``latent_shape`` = (c, ...); decoder(z, cond) -> x.
-    The scale is 1 while the networks are trained, and set once by ``calibrate``.
+    The scale is 1 while the networks are trained; then it is set once, to where latents have deviation 1: their section 4.3.
     """
 
     scale: Tensor
@@ -66,17 +66,6 @@ class KLCodec(nn.Module):
     def log_likelihood(self, x: Tensor, z: Tensor, cond: Cond = None) -> Tensor:
         value: Tensor = self.likelihood(x, self.decode(z, cond))
         return value
-
-    @torch.no_grad()
-    def calibrate(self, latents: Tensor) -> None:
-        """Sets the scale at which these latents, as ``encode`` gives them now, have deviation 1. Their section 4.3.
-
-        latents: (N, *latent_shape) of as many training images as there is time for. ValueError where they are all one.
-        """
-        deviation = float(latents.double().std())
-        if not deviation > 0 or not math.isfinite(deviation):
-            raise ValueError(f"latents of deviation {deviation:g} cannot be brought to deviation 1")
-        self.scale /= deviation
 
 
 def discretised_laplace(x: Tensor, mean: Tensor, width: Tensor, levels: int) -> Tensor:

@@ -40,6 +40,10 @@ def check(recipe: Recipe, path: Path | None) -> None:
     if recipe.train.workers > recipe.train.batch:
         _refuse(path, "train.batch", recipe.train.batch, f"fewer images than the {recipe.train.workers} workers",
                 "give every worker at least one")  # fmt: skip
+    share = recipe.train.batch // max(recipe.train.workers, 1)
+    if recipe.train.accumulate > share:
+        _refuse(path, "train.accumulate", recipe.train.accumulate, f"more parts than a worker's share has images, {share}",
+                "lower it")  # fmt: skip
     _check_around(recipe, path)
     if not isinstance(recipe.model, sections.Gaussian):
         check_sampling(recipe.model, recipe.sample, recipe.bound, path)

@@ -121,13 +121,21 @@ def _config_error(error: ValidationError, path: Path) -> ConfigError:
     value = None if isinstance(found, dict) or first["type"] in ("missing", "extra_forbidden") else found
     if first["type"] == "extra_forbidden":
         known = list(section.model_fields) if section else []
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.4)
+        near = _nearest(location[-1], known)
         prefix = "".join(f"{part}." for part in location[:-1])
-        mend = f"did you mean {prefix}{near[0]}?" if near else f"the fields here are {', '.join(known)}"
+        mend = f"did you mean {prefix}{near}?" if near else f"the fields here are {', '.join(known)}"
         return ConfigError("is not a field", file=path, field=field, mend=mend)
     message = first["msg"].removeprefix("Value error, ")
     correction = "add it" if first["type"] == "missing" else "correct it"
     return ConfigError(message[:1].lower() + message[1:], file=path, field=field, value=value, mend=correction)
+
+
+def _nearest(name: str, known: list[str]) -> str | None:
+    """The longest field that begins ``name`` (lr of lr_rate), else the one that is spelt most alike."""
+    begun = [field for field in known if name.startswith(f"{field}_")]
+    return max(begun, key=len, default=None) or next(
+        iter(difflib.get_close_matches(name, known, n=1, cutoff=0.4)), None
+    )
 
 
 def _located(location: tuple[str | int, ...]) -> tuple[tuple[str, ...], type[BaseModel] | None]:

@@ -13,6 +13,7 @@ from langevin.config.code import code_digest
 from langevin.config.model import Model
 from langevin.config.sampling import Bound, Sample
 from langevin.config.section import Count, Section
+from langevin.training.precision import Precision
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -81,9 +82,11 @@ class Upsampling(Section):
 class Train(Section):
     """How it is trained. Everything named ..._every, ...images, batch and warmup counts images over all workers.
 
-    decay: of the learning rate after the warm-up; decay_images: of inverse_sqrt, up to where it is flat. ema_stds:
-    lengths of power-function averages as shares of the training, the first of which serves in the place of the one of
-    ema_decay; snapshot_every: how often they are kept, for averages of any other length after the training.
+    decay: of the learning rate after the warm-up; decay_images: of inverse_sqrt, up to where it is flat. precision: in
+    which networks multiply while they learn; accumulate: in how many parts a worker takes its share of a batch, one after
+    the other, for less memory. ema_stds: lengths of power-function averages as shares of the training, the first of which
+    serves in the place of the one of ema_decay; snapshot_every: how often they are kept, for averages of any other length
+    after the training.
     """
 
     images: Count
@@ -95,6 +98,8 @@ class Train(Section):
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    precision: Precision = "fp32"
+    accumulate: Count = 1
     ema_decay: Decay = 0.999
     ema_stds: tuple[Annotated[float, Field(gt=0, lt=0.29)], ...] = ()
     log_every: Count = 2_000

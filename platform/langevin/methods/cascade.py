@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from langevin.errors import NumericsError
 from langevin.methods.super_resolution import SuperResolution
 from langevin.protocols import Batch, Cond, Conditioned
 from langevin.randomness import Keys
@@ -75,30 +72,3 @@ def of_stage(keys: Keys, number: int) -> Keys:
     """The same samples with a seed of the stage's own: no stage meets another's noise, nor the base's, which has keys."""
     digest = hashlib.blake2b(f"{keys.seed}/stage/{number}".encode(), digest_size=8).digest()
     return Keys(int.from_bytes(digest, "little"), keys.ordinals)
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Augmentation levels and what each scored, the lower the better."""
-
-    scores: Mapping[float, float]
-
-    @property
-    def best(self) -> float:
-        """The level with the smallest score; of equal ones the lowest."""
-        return min(sorted(self.scores), key=self.scores.__getitem__)
-
-
-def best_level(score: Callable[[float], float], levels: Iterable[float]) -> Sweep:
-    """Each level scored once: after training, with the other stages as they are. Ho et al. 2021, section 4.2.
-
-    score: level -> FID of the cascade's samples, on one seed for all levels, so that they differ by the level alone.
-    ValueError where there is no level, NumericsError where a score is not a number.
-    """
-    scores = {level: score(level) for level in levels}
-    if not scores:
-        raise ValueError("a sweep needs a level")
-    lost = [level for level, found in scores.items() if math.isnan(found)]
-    if lost:
-        raise NumericsError(f"the score of levels {lost} is not a number")
-    return Sweep(scores)

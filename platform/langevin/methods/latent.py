@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from langevin.codecs.vae import KLCodec
 from langevin.diffusion.denoiser import Denoises
 from langevin.diffusion.flow import Hutchinson, log_prob_ode
-from langevin.diffusion.likelihood import continuous_bound, stratified_bound
-from langevin.diffusion.variance import ReverseVariance
+from langevin.diffusion.likelihood import continuous_bound
 from langevin.methods.autoencoder import Blocked
 from langevin.protocols import Adapts, Batch, Bound, Cond, Losses
 from langevin.randomness import Keys, Noise
@@ -79,24 +78,6 @@ class Density:
     def __call__(self, model: Denoises, z: Tensor, cond: Cond, noise: Noise) -> Bound:
         found = continuous_bound(model, z, cond, noise, levels=2, calls=self.calls, t_min=self.last)
         return replace(found, reconstruction=_reconstruction(model, z, cond, noise.within("density"), self.last))
-
-
-@dataclass(frozen=True)
-class DensityChain:
-    """-log p(z) of continuous data by the bound of the chain with the grid's times (n + 1,), as ``bounding.Chain``.
-
-    For schedules that end without signal, which leave the continuous bound without an end. The grid's last time stands
-    for the data.
-    """
-
-    grid: Tensor
-    variance: ReverseVariance
-    calls: int
-
-    def __call__(self, model: Denoises, z: Tensor, cond: Cond, noise: Noise) -> Bound:
-        found = stratified_bound(model, z, cond, noise, self.grid, self.variance, levels=2, calls=self.calls)
-        last = float(self.grid[-2])
-        return replace(found, reconstruction=_reconstruction(model, z, cond, noise.within("density"), last))
 
 
 @dataclass(frozen=True)

@@ -133,16 +133,6 @@ class Memory:
         return self.weights + self.gradients + self.moments + self.averages + self.activations
 
 
-def memory(costs: Cost, images: int, averages: int = 1, bytes_each: int = 4) -> Memory:
-    """Training at ``images`` a worker at a time, all weights and what belongs to them in ``bytes_each``.
-
-    Activations in the precision that ``cost`` saw; buffers of kernels and of communication, and what the allocator leaves
-    between blocks, come on top.
-    """
-    each = costs.parameters * bytes_each
-    return Memory(each, each, 2 * each, averages * each, images * costs.activations)
-
-
 @dataclass(frozen=True)
 class GPU:
     """peaks: operations a second by number format, dense (no sparsity); memory: bytes."""
@@ -164,20 +154,3 @@ GPUS: Mapping[str, GPU] = {
     "V100": GPU({"fp16": 125e12, "fp32": 15.7e12}, 32 * 10**9),
     "T4": GPU({"fp16": 65e12, "fp32": 8.1e12}, 16 * 10**9),
 }
-
-
-def hours(images: float, each: float, gpus: int, kind: str, utilisation: float, precision: str = "bf16") -> float:
-    """Wall-clock hours of images x each operations on so many GPUs of a kind in GPUS.
-
-    each: operations an image, ``Cost.training`` in training, calls x ``Cost.forward`` in sampling; utilisation: the share of
-    the peak that is reached, in (0, 1], an assumption until it is measured: 0.3 to 0.5 for large transformers, less for small
-    networks and convolutions. precision: a format of the kind. ValueError names what there is instead.
-    """
-    if kind not in GPUS:
-        raise ValueError(f"no GPU is called {kind!r}: {', '.join(GPUS)}")
-    peaks = GPUS[kind].peaks
-    if precision not in peaks:
-        raise ValueError(f"{kind} does not multiply in {precision!r}: {', '.join(peaks)}")
-    if not 0 < utilisation <= 1 or gpus < 1:
-        raise ValueError(f"{gpus} GPUs at a utilisation of {utilisation} do not finish")
-    return images * each / (gpus * peaks[precision] * utilisation) / 3600

@@ -5,7 +5,7 @@ Neither its data set nor a trained part is needed: what the recipe and the recip
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,29 @@ from langevin.config.assembly import assembled
 from langevin.config.load import load_recipe
 from langevin.config.recipe import Recipe
 from langevin.errors import ConfigError
-from langevin.networks.cost import GPUS, Memory, hours
+from langevin.networks.cost import GPUS, Memory
 from langevin.protocols import Batch, Samples
 from langevin.randomness import Keys, Noise
 from langevin.stages.foreseen import beside, described, source_info
 from langevin.stages.weightless import IMAGES, Draw, drawing, tallied, training_step, weightless
 
-PRECISION = "fp32"  # what training/loop.py multiplies in
 UTILISATION = 0.4
+SERVING = "fp32"  # what sampling and encoding multiply in, whatever training does
 ADAPTIVE = "probability_flow"  # takes as many steps as the images ask for
 
 
 @dataclass(frozen=True)
 class Machine:
-    """So many GPUs of a kind in GPUS, of whose peak at a number format a share is reached. ConfigError for another kind,
-    a format that it does not multiply in, or a share outside of (0, 1].
+    """So many GPUs of a kind in GPUS, of whose peak at a number format a share is reached.
+
+    precision: the format, None for what the code multiplies in. ConfigError for another kind, a format that it does not
+    multiply in, or a share outside of (0, 1].
     """
 
     gpus: int = 1
     kind: str = "H100"
     utilisation: float = UTILISATION
-    precision: str = PRECISION
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         if self.gpus < 1:
@@ -44,22 +46,26 @@ class Machine:
         if self.kind not in GPUS:
             raise ConfigError("is no GPU whose rates are known", field="--kind", value=self.kind,
                               mend=f"choose from {', '.join(GPUS)}")  # fmt: skip
-        if self.precision not in GPUS[self.kind].peaks:
+        if self.precision not in (None, *GPUS[self.kind].peaks):
             raise ConfigError(f"is no format that {self.kind} multiplies in", field="--precision", value=self.precision,
                               mend=f"choose from {', '.join(GPUS[self.kind].peaks)}")  # fmt: skip
         if not 0 < self.utilisation <= 1:
             raise ConfigError("is no share of the peak", field="--utilisation", value=self.utilisation,
                               mend="take one in (0, 1], such as 0.4")  # fmt: skip
 
+    def at(self, precision: str) -> Machine:
+        """The same, at this number format where none was said."""
+        return self if self.precision else replace(self, precision=precision)
+
     @property
     def rate(self) -> float:
-        """Operations a second of all GPUs together."""
+        """Operations a second of all GPUs together. Of a machine that knows its precision."""
+        assert self.precision is not None
         return self.gpus * GPUS[self.kind].peaks[self.precision] * self.utilisation
 
     def priced(self, images: int, each: int) -> dict[str, float]:
         """Images x operations each, as images, images a second and hours."""
-        took = hours(images, each, self.gpus, self.kind, self.utilisation, self.precision)
-        return {"images": images, "images_per_second": self.rate / each, "hours": took}
+        return {"images": images, "images_per_second": self.rate / each, "hours": images * each / self.rate / 3600}
 
 
 def plan(path: Path, machine: Machine) -> dict[str, Any]:
@@ -68,22 +74,24 @@ def plan(path: Path, machine: Machine) -> dict[str, Any]:
     ConfigError where its parts do not fit together, or a recipe that it names does not lie beside it.
     """
     recipe = load_recipe(path)
-    said = {"recipe": recipe.name, "method": recipe.model.method, "machine": asdict(machine)}
+    said: dict[str, Any] = {"recipe": recipe.name, "method": recipe.model.method}
     if isinstance(recipe.model, sections.Cascade):
         return said | _of_cascade(recipe, path, machine)
+    learns, serves = machine.at(recipe.train.precision), machine.at(SERVING)
+    said["machine"] = asdict(learns)
     found = Priced(recipe, path)
     step, section = found.step, recipe.train
-    latents = {"latents": found.codec_plan(machine)} if recipe.latents else {}
+    latents = {"latents": found.codec_plan(serves)} if recipe.latents else {}
     return said | {
         "image_shape": list(found.shape),
         "classes": len(found.info.classes),
         "parameters": step.trained,
         "frozen_parameters": step.frozen,
         "operations": {"forward": step.forward, "training": step.training},
-        "memory": _memory(found, machine),
-        "training": machine.priced(section.images, step.training),
+        "memory": _memory(found, learns),
+        "training": learns.priced(section.images, step.training),
         **latents,
-        **({"sampling": _sampling(found.draw, recipe, machine)} if found.samples else {}),
+        **({"sampling": _sampling(found.draw, recipe, serves)} if found.samples else {}),
     }
 
 
@@ -134,8 +142,8 @@ class Priced:
 
 
 def memory(found: Priced, images: int) -> Memory:
-    """Of a worker of a data-parallel run that trains on ``images`` at a time, in 4 bytes a number. Averages have a copy of
-    what is frozen, too; it has no gradients and no moments.
+    """Of a worker of a data-parallel run that trains on ``images`` at a time, in 4 bytes a number, which bf16's activations
+    nearly halve. Averages have a copy of what is frozen, too; it has no gradients and no moments.
     """
     step, averages = found.step, 1 + len(found.recipe.train.ema_stds)
     trained, whole = 4 * step.trained, 4 * (step.trained + step.frozen)
@@ -145,12 +153,14 @@ def memory(found: Priced, images: int) -> Memory:
 def fewest_gpus(found: Priced, of: int) -> int | None:
     """How many GPUs of ``of`` bytes the training fits on, its batch divided among them; None where no number is enough."""
     room = (of - memory(found, 0).total) // found.step.activations
-    return -(-found.recipe.train.batch // room) if room > 0 else None
+    section = found.recipe.train
+    return -(-section.batch // (section.accumulate * room)) if room > 0 else None
 
 
 def _memory(found: Priced, machine: Machine) -> dict[str, Any]:
     of = GPUS[machine.kind].memory
-    held = memory(found, -(-found.recipe.train.batch // machine.gpus))
+    share = -(-found.recipe.train.batch // machine.gpus)
+    held = memory(found, -(-share // found.recipe.train.accumulate))
     return asdict(held) | {"total": held.total, "of": of, "fewest_gpus": fewest_gpus(found, of)}
 
 
@@ -176,10 +186,12 @@ def _of_cascade(recipe: Recipe, path: Path, machine: Machine) -> dict[str, Any]:
     stages = [plan(beside(path, name, field), machine) for field, name in places.items()]
     drawn = [stage["sampling"] for stage in stages if stage.get("sampling")]
     whole = Draw(*(sum(one[name] for one in drawn) for name in ("calls", "operations")))
+    serves = machine.at(SERVING)
     return {
+        "machine": asdict(serves),
         "image_shape": stages[-1]["image_shape"],
         "parameters": sum(stage["parameters"] for stage in stages),
         "training": {"hours": sum(stage["training"]["hours"] for stage in stages)},
-        "sampling": _sampling(whole if len(drawn) == len(stages) else None, recipe, machine),
+        "sampling": _sampling(whole if len(drawn) == len(stages) else None, recipe, serves),
         "stages": stages,
     }

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from langevin.errors import NumericsError
 from langevin.protocols import Adapts, Batch, Losses
 from langevin.randomness import Keys
 from langevin.training import parallel
 from langevin.training.optimiser import LearningRate
+from langevin.training.precision import Precision, multiplying
 from langevin.training.state import TrainState
 
 WHERE = "time"  # the term that says where training looked, which is no part of the loss
@@ -23,7 +24,10 @@ PATIENCE = 5  # steps in a row without a finite gradient before the run gives up
 
 @dataclass(frozen=True)
 class Plan:
-    """What the loop does and when; every count is in images over all workers, ``batch`` is the global one."""
+    """What the loop does and when; every count is in images over all workers, ``batch`` is the global one.
+
+    accumulate: in how many parts a process takes its share of a batch, one after the other: less memory, the same gradient.
+    """
 
     images: int
     batch: int
@@ -34,6 +38,8 @@ class Plan:
     validate_every: int
     checkpoint_every: int
     snapshot_every: int | None = None  # of the averages, for the making of others after the training; None: never
+    precision: Precision = "fp32"
+    accumulate: int = 1
 
 
 class Observer(Protocol):
@@ -63,9 +69,7 @@ def fit(state: TrainState, batches: Iterator[Batch], plan: Plan, observer: Obser
         for group in state.optimiser.param_groups:
             group["lr"] = plan.learning_rate(state.images)
         state.optimiser.zero_grad(set_to_none=True)
-        losses = loss_of(batch, Keys(plan.seed, batch.ordinals))
-        # the group averages its gradients: this share of the global batch's mean counts world times
-        (losses.total.sum() * (parallel.world() / plan.batch)).backward()
+        losses = _differentiated(loss_of, batch, plan)
         norm = torch.nn.utils.clip_grad_norm_(parameters, plan.gradient_clip)
         before, state.images = state.images, state.images + plan.batch
         if torch.isfinite(norm):
@@ -90,6 +94,21 @@ def fit(state: TrainState, batches: Iterator[Batch], plan: Plan, observer: Obser
             observer.snapshot(state)  # before the checkpoint: a run that goes on from there has it
         if done or _passed(plan.checkpoint_every, before, state.images):
             observer.checkpoint(state)
+
+
+def _differentiated(loss_of: nn.Module, batch: Batch, plan: Plan) -> Losses:
+    """The losses of this process's share, part by part, each with its gradient added to the weights'."""
+    size = max(-(-len(batch) // plan.accumulate), 1)
+    parts = [batch[at : at + size] for at in range(0, max(len(batch), 1), size)]
+    found = []
+    for part in parts:
+        with parallel.averaging(loss_of, part is parts[-1]):
+            with multiplying(plan.precision, batch.images.device):
+                losses: Losses = loss_of(part, Keys(plan.seed, part.ordinals))
+            # the group averages its gradients: this share of the global batch's mean counts world times
+            (losses.total.sum() * (parallel.world() / plan.batch)).backward()
+        found.append(Losses(losses.total.detach(), losses.terms))
+    return Losses.joined(found)
 
 
 def _passed(every: int, before: int, after: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.distributed as dist
@@ -39,6 +40,11 @@ def distributed(method: nn.Module) -> nn.Module:
     if world() == 1:
         return module
     return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def averaging(module: nn.Module, now: bool) -> AbstractContextManager[None]:
+    """Backward passes inside average gradients over the group, or only add to this process's until one that does."""
+    return nullcontext() if now or not isinstance(module, DistributedDataParallel) else module.no_sync()  # type: ignore[no-untyped-call,no-any-return]
 
 
 def summed(values: Tensor) -> Tensor:
