@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from langevin.errors import NumericsError
 from langevin.protocols import Adapts, Batch, Losses
 from langevin.randomness import Keys
 from langevin.training import parallel
+from langevin.training.meter import Meter
 from langevin.training.optimiser import LearningRate
 from langevin.training.precision import Precision, multiplying
 from langevin.training.state import TrainState
 
-WHERE = "time"  # the term that says where training looked, which is no part of the loss
 PATIENCE = 5  # steps in a row without a finite gradient before the run gives up
 
 
@@ -63,7 +62,7 @@ def fit(state: TrainState, batches: Iterator[Batch], plan: Plan, observer: Obser
     loss_of = parallel.distributed(state.model)
     adapts = state.model if isinstance(state.model, Adapts) else None
     parameters = [p for p in state.model.parameters() if p.requires_grad]
-    meter, bad = _Meter(device), 0
+    meter, bad = Meter(device), 0
     while state.images < plan.images:
         batch = next(batches).to(device)
         for group in state.optimiser.param_groups:
@@ -113,31 +112,3 @@ def _differentiated(loss_of: nn.Module, batch: Batch, plan: Plan) -> Losses:
 
 def _passed(every: int, before: int, after: int) -> bool:
     return before // every < after // every
-
-
-class _Meter:
-    """Means since the last reading, over all processes: loss, its terms, gradient norm, images/s."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, images, norm x images
-        self.terms: dict[str, Tensor] = {}
-        self.since = time.perf_counter()
-
-    def add(self, losses: Losses, norm: Tensor) -> None:
-        total = losses.total.detach()
-        n = len(total)
-        self.sums += torch.stack([total.sum().double(), total.new_tensor(n).double(), norm.double() * n])
-        for name, term in losses.terms.items():
-            if name != WHERE:
-                self.terms[name] = self.terms.get(name, 0.0) + term.detach().double().sum()
-
-    def read(self) -> dict[str, float]:
-        names = sorted(self.terms)  # the same on every process: all take a step or none does
-        sums = torch.cat([self.sums, torch.stack([self.terms[name] for name in names])]) if names else self.sums
-        loss, images, norm, *terms = parallel.summed(sums).tolist()
-        now = time.perf_counter()
-        rate = images / (now - self.since)
-        self.sums, self.terms, self.since = torch.zeros_like(self.sums), {}, now
-        count = max(images, 1)
-        means = {name: term / count for name, term in zip(names, terms, strict=True)}
-        return {**means, "loss": loss / count, "gradient_norm": norm / count, "images_per_second": rate}
