@@ -25,7 +25,8 @@ PATIENCE = 5  # steps in a row without a finite gradient before the run gives up
 class Plan:
     """What the loop does and when; every count is in images over all workers, ``batch`` is the global one.
 
-    accumulate: in how many parts a process takes its share of a batch, one after the other: less memory, the same gradient.
+    accumulate: in how many parts a process takes its share of a batch, one after the other: less memory, and
+    the same gradient wherever a sample's loss is its own.
     """
 
     images: int
