@@ -45,6 +45,16 @@ class Run:
         return images / (time.perf_counter() - began)
 
 
+def by_turns(runs: dict[str, Run], rounds: int) -> None:
+    """Slices of two runs by turns; prints the median rates and the median of the first's to the second's."""
+    for run in runs.values():
+        run.rate()  # to warm up
+    pairs = [[run.rate() for run in runs.values()] for _ in range(rounds)]
+    for name, rates in zip(runs, zip(*pairs, strict=True), strict=True):
+        print(f"{name}: {median(rates):.1f} images / s")
+    print(f"ratio: {median(one / other for one, other in pairs):.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("recipe", nargs="?", type=Path, default=Path("pipelines/recipes/ldm-shapes.yaml"))
@@ -55,12 +65,7 @@ def main() -> None:
     network = latent.model.network.model_copy(update={"attention": ()})  # type: ignore[union-attr]
     pixels = latent.model_copy(update={"latents": None, "model": latent.model.model_copy(update={"network": network})})
     runs = {name: Run(recipe, STEPS[name]) for name, recipe in (("latents", latent), ("pixels", pixels))}
-    for run in runs.values():
-        run.rate()  # to warm up
-    pairs = [{name: run.rate() for name, run in runs.items()} for _ in range(PAIRS)]
-    for name in runs:
-        print(f"{name}: {median(pair[name] for pair in pairs):.1f} images / s")
-    print(f"ratio: {median(pair['latents'] / pair['pixels'] for pair in pairs):.1f}")
+    by_turns(runs, PAIRS)
 
 
 if __name__ == "__main__":
