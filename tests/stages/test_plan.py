@@ -328,6 +328,6 @@ class TestLarge:
             ("encode@imagenet256-dit", "train-latent@imagenet256-dit"),
             ("train-latent@imagenet256-dit", "evaluate@imagenet256-dit"),
             ("train@imagenet64-base", "cascade"),
-            ("train@imagenet256-upsampler", "cascade"),
+            ("train-upsampler", "cascade"),
             ("cascade", "evaluate@imagenet256-cascade"),
         } <= edges
