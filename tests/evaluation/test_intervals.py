@@ -9,15 +9,11 @@ import torch
 from torch import Tensor
 
 from langevin.errors import NumericsError
-from langevin.evaluation.bootstrap import (
-    Resampled,
-    fid_figures,
-    kid_figure,
-    precision_recall_figures,
-    resamples,
-)
+from langevin.evaluation.bootstrap import Resampled, kid_figure, resamples
 from langevin.evaluation.fidelity import InceptionScore, kid
+from langevin.evaluation.frechet import fid_figures
 from langevin.evaluation.intervals import Figure, inception_figure, mean, proportion
+from langevin.evaluation.neighbours import neighbour_figures
 
 
 def test_wilson_at_known_values() -> None:
@@ -67,22 +63,20 @@ def repeated() -> dict[str, list[Figure]]:
         }
         ours, theirs = sets["generated"], sets["reference"]
         fids = fid_figures(ours, theirs, sets["train"])
-        precision, recall = precision_recall_figures(ours, theirs)
         distance = kid_figure(kid(ours.features, theirs.features, seed), ours, theirs)
         row = {
             "fid": fids.fid,
             "floor": fids.floor,
             "ratio": fids.ratio,
             "kid": distance,
-            "precision": precision,
-            "recall": recall,
+            **neighbour_figures(ours, theirs),
         }
         for name, figure in row.items():
             found.setdefault(name, []).append(figure)
     return found
 
 
-@pytest.mark.parametrize("name", ["fid", "floor", "ratio", "kid", "precision", "recall"])
+@pytest.mark.parametrize("name", ["fid", "floor", "ratio", "kid", "precision", "recall", "density", "coverage"])
 def test_intervals_cover_what_other_samples_give(repeated: dict[str, list[Figure]], name: str) -> None:
     figures = repeated[name]
     values = torch.tensor([figure.value for figure in figures])

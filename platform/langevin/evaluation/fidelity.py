@@ -14,10 +14,11 @@ from torch import Tensor
 from langevin.evaluation.compatibility import fidelity_part
 from langevin.evaluation.statistics import Moments
 
-KID_SUBSETS, KID_SUBSET_LIMIT, INCEPTION_SPLITS, NEIGHBOURS = 100, 1000, 10, 3
+KID_SUBSETS, KID_SUBSET_LIMIT, INCEPTION_SPLITS, NEIGHBOURS, DENSITY_NEIGHBOURS = 100, 1000, 10, 3, 5
 FORMULAS = (
     f"torch-fidelity 0.4.0; KID: {KID_SUBSETS} subsets of min({KID_SUBSET_LIMIT}, n/2); "
-    f"inception score: {INCEPTION_SPLITS} splits; precision, recall: k = {NEIGHBOURS}"
+    f"inception score: {INCEPTION_SPLITS} splits; precision, recall: k = {NEIGHBOURS}; "
+    f"density, coverage: k = {DENSITY_NEIGHBOURS}; FID's interval by influence"
 )
 
 
@@ -55,7 +56,7 @@ def fid(a: Moments, b: Moments) -> float:
     values of S_b^{1/2} S_a^{1/2}. As such they keep their digits: the root of a zero rounded to 1e-16 is 1e-8.
     """
     shift = a.mean - b.mean
-    cross = torch.linalg.svdvals(_root(b.covariance) @ _root(a.covariance)).sum()
+    cross = torch.linalg.svdvals(root(b.covariance) @ root(a.covariance)).sum()
     distance = shift @ shift + a.covariance.trace() + b.covariance.trace() - 2 * cross
     return max(float(distance), 0.0)
 
@@ -96,9 +97,9 @@ def precision_recall(generated: Tensor, reference: Tensor, neighbours: int = NEI
     return PrecisionRecall(found[part.KEY_METRIC_PRECISION], found[part.KEY_METRIC_RECALL])
 
 
-def _root(covariance: Tensor) -> Tensor:
+def root(covariance: Tensor) -> Tensor:
     """The symmetric square root of a positive semidefinite matrix."""
     values, vectors = torch.linalg.eigh(covariance)
     # rounding leaves the eigenvalues of a singular covariance slightly below zero
-    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    return root
+    found: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    return found

@@ -11,19 +11,25 @@ import torch
 from torch import Tensor
 
 from langevin.errors import ConfigError, DataError, NumericsError
-from langevin.evaluation.bootstrap import RESAMPLES, Resampled, fid_figures, kid_figure, precision_recall_figures
+from langevin.evaluation.bootstrap import RESAMPLES, Resampled, kid_figure
 from langevin.evaluation.extractors import Extractor
 from langevin.evaluation.fidelity import inception_score, kid
+from langevin.evaluation.frechet import extrapolated, fid_figures
 from langevin.evaluation.intervals import Figure, inception_figure
 from langevin.evaluation.judge import Verdicts
+from langevin.evaluation.memorisation import authenticity
+from langevin.evaluation.neighbours import neighbour_figures
 from langevin.evaluation.specification import MetricSpec, plain
 from langevin.evaluation.threads import in_threads
 from langevin.protocols import Cond, Samples, on_device, rows
 from langevin.randomness import Keys, Noise
 
 FEWEST = 50  # images a set: below, ten splits and a covariance have nothing to stand on
-HIGHER_IS_BETTER = frozenset({"inception_score", "precision", "recall", "recognised", "psnr"})
-FLOORS = frozenset({"fid_floor"})  # say something about the data, not about the model
+HIGHER_IS_BETTER = frozenset(
+    {"inception_score", "precision", "recall", "density", "coverage", "authenticity", "recognised", "psnr"}
+)
+FLOORS = frozenset({"fid_floor", "authenticity_floor"})  # say something about the data, not about the model
+FEWER = frozenset({"fid_half", "fid_three_quarters"})  # of fewer images, beside FID to show how it falls with n
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Comparison]:
             value=f"{before.spec.hash} against {after.spec.hash}",
             mend="evaluate both with one spec",
         )
-    names = [name for name in before.figures if name in after.figures and name not in FLOORS]
+    names = [name for name in before.figures if name in after.figures and name not in FLOORS | FEWER]
     return {name: _comparison(name, before.figures[name], after.figures[name]) for name in names}
 
 
@@ -128,10 +134,17 @@ def draw(
 
 @dataclass(frozen=True)
 class RealImages:
-    """Images of a split: (N, C, H, W) uint8; labels: (N,) int64, None where there are none."""
+    """Images of a split: (N, C, H, W) uint8; labels: (N,) int64, None where there are none; features: (N, d), None where
+    they are not known yet.
+    """
 
     images: Tensor
     labels: Tensor | None = None
+    features: Tensor | None = None
+
+    def seen_by(self, extractor: Extractor) -> Tensor:
+        """(N, d) float32."""
+        return extractor.features(self.images).features if self.features is None else self.features
 
 
 def evaluate_samples(
@@ -144,27 +157,29 @@ def evaluate_samples(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Figure]:
-    """fid, fid_floor, fid_ratio, kid, inception_score, precision, recall, recognised, all from one pass of features.
+    """FID with its floor and what it would be at other n, KID, inception score, precision, recall, density, coverage,
+    authenticity, recognised, all from one pass of features.
 
     generated: (N, C, H, W) uint8; labels: (N,) int64, what was asked of each; reference: the test split. The floor is the
     FID of as many training images as were generated (of all, where there are fewer) against the reference.
     """
     _enough(len(generated), len(reference.images), len(train.images), extractor.dim)
-    floor = _subset(train, len(generated), seed)
-    found, real = extractor.features(generated), extractor.features(reference.images)
+    found, real, seen = extractor.features(generated), reference.seen_by(extractor), train.seen_by(extractor)
     ours = Resampled.of(found.features, seed, "generated", labels, resamples)
-    theirs = Resampled.of(real.features, seed, "reference", reference.labels, resamples)
-    known = Resampled.of(extractor.features(floor.images).features, seed, "train", floor.labels, resamples)
+    theirs = Resampled.of(real, seed, "reference", reference.labels, resamples)
+    some = chosen(len(train.images), len(generated), seed)
+    known = Resampled.of(seen[some], seed, "train", None if train.labels is None else train.labels[some], resamples)
     fids = fid_figures(ours, theirs, known)
-    precision, recall = precision_recall_figures(ours, theirs)
     return {
         "fid": fids.fid,
         "fid_floor": fids.floor,
         "fid_ratio": fids.ratio,
-        "kid": kid_figure(kid(found.features, real.features, seed), ours, theirs),
+        **extrapolated(fids.fid, ours, theirs),
+        "kid": kid_figure(kid(found.features, real, seed), ours, theirs),
         "inception_score": inception_figure(inception_score(found.logits, seed), len(generated)),
-        "precision": precision,
-        "recall": recall,
+        **neighbour_figures(ours, theirs),
+        "authenticity": authenticity(found.features, seen),
+        "authenticity_floor": authenticity(real, seen),
         "recognised": judge.recognised(generated, labels),
     }
 
@@ -182,11 +197,12 @@ def _enough(generated: int, reference: int, train: int, dim: int) -> None:
         )
 
 
-def _subset(real: RealImages, size: int, seed: int) -> RealImages:
-    """``size`` of the images, drawn by the seed: a data set may be stored by class."""
-    keys = Keys.range(seed, 0, len(real.images))
-    chosen = Noise(keys).uniform("floor", torch.empty(len(keys), dtype=torch.float64)).argsort()[:size]
-    return RealImages(real.images[chosen], None if real.labels is None else real.labels[chosen])
+def chosen(count: int, size: int, seed: int) -> Tensor:
+    """The places of ``size`` of so many images (all, where there are fewer), drawn by the seed: a data set may be stored
+    by class.
+    """
+    like = torch.empty(count, dtype=torch.float64)
+    return Noise(Keys.range(seed, 0, count)).uniform("floor", like).argsort()[:size]
 
 
 def _comparison(name: str, before: Figure, after: Figure) -> Comparison:

@@ -14,22 +14,24 @@ from torch import Tensor, nn
 
 from langevin.cluster.session import cpus
 from langevin.config.load import restore
-from langevin.config.paths import within_home
+from langevin.config.paths import features_folder, within_home
 from langevin.config.recipe import Recipe
 from langevin.config.sampling import Sample
 from langevin.config.table import NETWORKS
 from langevin.data.manifest import Manifest
 from langevin.data.reader import attributes_of, read_split
 from langevin.evaluation.attributes import caption_accuracy
-from langevin.evaluation.bootstrap import Resampled, fid_figure
+from langevin.evaluation.bootstrap import Resampled
+from langevin.evaluation.cache import FeatureCache
 from langevin.evaluation.extractors import Extractor
 from langevin.evaluation.fidelity import fid
+from langevin.evaluation.frechet import fid_figure
 from langevin.evaluation.intervals import Figure, mean
 from langevin.evaluation.judge import Judge, Parser, Verdicts
 from langevin.evaluation.nll import UNIT, nll
 from langevin.evaluation.reconstruction import psnr_figure
 from langevin.evaluation.statistics import Moments
-from langevin.evaluation.suite import Evaluation, MetricSpec, draw, evaluate_samples
+from langevin.evaluation.suite import Evaluation, MetricSpec, RealImages, draw, evaluate_samples
 from langevin.evaluation.threads import in_threads
 from langevin.protocols import Batch, Bounded, BoundsOtherwise, Cond, Reconstructs, Samples, condition_of, rows
 from langevin.randomness import Keys
@@ -50,8 +52,8 @@ class Evaluator:
         self.root = root = within_home(recipe.data.root)
         self.manifest = Manifest.load(root)
         self.extractor: Extractor = extractor_of(recipe)
-        self.train = real_images(root, "train", self.manifest)
-        self.test = real_images(root, "test", self.manifest)
+        self.train = self._known("train")
+        self.test = self._known("test")
         self.test_batch = read_split(root, "test")
         assert self.train.labels is not None
         # images that can be read need no trained judge
@@ -81,6 +83,12 @@ class Evaluator:
             sampling=recipe.sample.plain() | {"bound": recipe.bound.plain(), "nll_draws": NLL_DRAWS} | _around(recipe),
             judge=self.judge.name,
         )
+
+    def _known(self, split: str) -> RealImages:
+        """A split with its features, which are computed once for all evaluations of a data set by an extractor."""
+        real = real_images(self.root, split, self.manifest)
+        content = {"dataset": self.manifest.digest, "split": split, "quantisation": QUANTISATION}
+        return replace(real, features=FeatureCache(features_folder()).features(self.extractor, real.images, content))
 
     def sampled_by(self, sample: Sample) -> Evaluator:
         """The same for models that are sampled otherwise."""
@@ -161,14 +169,14 @@ class Evaluator:
     def _reconstruction(self, model: Reconstructs) -> dict[str, Figure]:
         """Of the test images: FID of what the model makes of them again against them, with how far each is from its own."""
         again, seed = self._again(model, self.test_batch.images), self.recipe.evaluate.seed
-        found, real = (Resampled.of(self.extractor.features(images).features, seed, name, self.test.labels)
-                       for images, name in ((again, "reconstructed"), (self.test.images, "reference")))  # fmt: skip
+        found = Resampled.of(self.extractor.features(again).features, seed, "reconstructed", self.test.labels)
+        real = Resampled.of(self.test.seen_by(self.extractor), seed, "reference", self.test.labels)
         return {"rfid": fid_figure(found, real), "psnr": psnr_figure(self.test.images, again)}
 
     def fid(self, samples: Tensor) -> float:
         """FID of samples (N, C, H, W) uint8 against the test images."""
         features = self.extractor.features(samples).features
-        return fid(Moments.of(features), Moments.of(self.extractor.features(self.test.images).features))
+        return fid(Moments.of(features), Moments.of(self.test.seen_by(self.extractor)))
 
 
 def network_calls(model: Any, like: Batch) -> int | None:
