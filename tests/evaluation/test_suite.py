@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from langevin.errors import ConfigError, DataError, NumericsError
+from langevin.evaluation.audit import Aspect, Gap
 from langevin.evaluation.extractors import ConvExtractor
 from langevin.evaluation.intervals import Figure
 from langevin.evaluation.judge import Judge
@@ -136,6 +137,21 @@ def test_json_is_plain_stable_and_comes_back() -> None:
     assert again.to_json() == text
     assert again.spec.hash == SPEC.hash
     assert again.figures["fid"] == Figure(0.333333, 0.233333, 0.433333, 1300)
+
+
+def test_the_audit_is_kept_and_older_evaluations_have_none() -> None:
+    aspect = Aspect(0.25, 0.1, 0.001, 100, "images", 10, (Gap("3", 0.0625, 0.125, 0.03125),))
+    kept = replace(evaluation(fid=1.0), audit={"class": aspect})
+    assert Evaluation.from_json(kept.to_json()).audit == {"class": aspect}
+    older = json.loads(kept.to_json())
+    del older["audit"], older["spec"]["others"]
+    assert Evaluation.from_json(json.dumps(older)).audit == {}
+
+
+def test_other_networks_make_another_spec() -> None:
+    other = replace(SPEC, others={"dinov2": "ab"})
+    assert other.hash != SPEC.hash
+    assert SPEC.differences(other) == {"others.dinov2": (None, "ab")}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"spec_hash": "x", "spec": {}, "figures": {}, "classes": {}}'])

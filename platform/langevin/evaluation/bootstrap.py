@@ -9,6 +9,7 @@ there happen to be.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -54,12 +55,19 @@ def resamples(seed: int, stream: str, strata: Tensor, times: int) -> Tensor:
     order = strata.argsort(stable=True)
     _, inverse, sizes = torch.unique(strata, return_inverse=True, return_counts=True)
     size, start = sizes[inverse], (sizes.cumsum(0) - sizes)[inverse]
-    like = torch.empty(1, len(strata), dtype=torch.float64)
-    counts = []
-    for number in range(times):
-        uniform = Noise(Keys.range(seed, number, number + 1)).uniform(f"bootstrap/{stream}", like)[0]
-        counts.append(torch.bincount(order[start + (uniform * size).long()], minlength=len(strata)))
-    return torch.stack(counts)
+    like, counts = torch.empty(1, len(strata), dtype=torch.float64), []
+    for keys in blocks(Keys.range(seed, 0, times), len(strata)):
+        uniform = Noise(keys).uniform(f"bootstrap/{stream}", like.expand(len(keys), -1))
+        drawn = order[start + (uniform * size).long()]
+        counts.append(torch.zeros_like(drawn).scatter_add(1, drawn, torch.ones_like(drawn)))
+    return torch.cat(counts)
+
+
+def blocks(keys: Keys, width: int) -> Iterator[Keys]:
+    """Keys whose noise of this width is in memory at a time: some 10^6 numbers."""
+    rows = max(1, 2**20 // width)
+    for start in range(0, len(keys), rows):
+        yield Keys(keys.seed, keys.ordinals[start : start + rows])
 
 
 def kid_figure(found: Kid, generated: Resampled, reference: Resampled) -> Figure:

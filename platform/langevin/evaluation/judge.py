@@ -7,18 +7,25 @@ cannot please both by the same flaw.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.svm import SVC
 from torch import Tensor
 
+from langevin.data.sources.shapes import BACKGROUNDS, COLOURS, RADII, SHAPES, Scene
 from langevin.errors import DataError
 from langevin.evaluation.attributes import parse
+from langevin.evaluation.audit import Table, categorical
 from langevin.evaluation.intervals import Figure, proportion
 
 NAME = "svc-rbf-pixels"
+ATTRIBUTES = {"shape": tuple(SHAPES), "colour": tuple(COLOURS), "size": tuple(RADII)}
+MANY = 4  # objects of an image, or more
+COUNTS = (*map(str, range(MANY)), f"{MANY} or more")
 
 
 class Verdicts(ABC):
@@ -29,6 +36,10 @@ class Verdicts(ABC):
     @abstractmethod
     def right(self, images: Tensor, labels: Tensor) -> NDArray[np.bool_]:
         """(N,), one for each image. labels: (N,) int64."""
+
+    @abstractmethod
+    def tables(self, images: Tensor, classes: Sequence[str]) -> dict[str, Table]:
+        """What the judge sees in the images, for the audit. classes: their names, by label."""
 
     def accuracy(self, images: Tensor, labels: Tensor) -> float:
         """The share of images that the judge puts into their class, in [0, 1]."""
@@ -69,6 +80,9 @@ class Judge(Verdicts):
         _check(images, labels)
         return np.asarray(self.machine.predict(_pixels(images)) == labels.numpy())
 
+    def tables(self, images: Tensor, classes: Sequence[str]) -> dict[str, Table]:
+        return {"class": categorical(self.machine.predict(_pixels(images)).tolist(), classes)}
+
 
 @dataclass(frozen=True)
 class Parser(Verdicts):
@@ -85,6 +99,24 @@ class Parser(Verdicts):
         shown = [{f"{thing.colour} {thing.shape}" for thing in parse(image).objects} for image in images]
         asked = [self.classes[label] for label in labels.tolist()]
         return np.array([wanted in found for wanted, found in zip(asked, shown, strict=True)])
+
+    def tables(self, images: Tensor, classes: Sequence[str]) -> dict[str, Table]:
+        scenes = [parse(image) for image in images]
+        grounds = list(BACKGROUNDS)
+        return {
+            **{name: _objects(scenes, name, values) for name, values in ATTRIBUTES.items()},
+            "background": categorical([grounds.index(scene.background) for scene in scenes], grounds),
+            "objects": categorical([min(len(scene.objects), MANY) for scene in scenes], COUNTS),
+        }
+
+
+def _objects(scenes: Sequence[Scene], name: str, values: Sequence[str]) -> Table:
+    """How many objects of each value of an attribute an image shows."""
+    shown = torch.zeros(len(scenes), len(values), dtype=torch.float64)
+    for image, scene in enumerate(scenes):
+        for thing in scene.objects:
+            shown[image, values.index(getattr(thing, name))] += 1
+    return Table(shown, tuple(values), "objects")
 
 
 def _pixels(images: Tensor) -> NDArray[np.float64]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
 
 from langevin.errors import ConfigError, DataError, NumericsError
+from langevin.evaluation.audit import AUDITED, Aspect, audit, looks
 from langevin.evaluation.bootstrap import RESAMPLES, Resampled, kid_figure
 from langevin.evaluation.extractors import Extractor
 from langevin.evaluation.fidelity import inception_score, kid
-from langevin.evaluation.frechet import extrapolated, fid_figures
+from langevin.evaluation.frechet import extrapolated, fid_figure, fid_figures
 from langevin.evaluation.intervals import Figure, inception_figure
 from langevin.evaluation.judge import Verdicts
 from langevin.evaluation.memorisation import authenticity
@@ -26,16 +27,29 @@ from langevin.randomness import Keys, Noise
 
 FEWEST = 50  # images a set: below, ten splits and a covariance have nothing to stand on
 HIGHER_IS_BETTER = frozenset(
-    {"inception_score", "precision", "recall", "density", "coverage", "authenticity", "recognised", "psnr"}
+    {
+        "inception_score",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "authenticity",
+        "recognised",
+        "clip_score",
+        "psnr",
+    }
 )
-FLOORS = frozenset({"fid_floor", "authenticity_floor"})  # say something about the data, not about the model
+FLOORS = frozenset(
+    {"fid_floor", "authenticity_floor", "fd_dinov2_floor", "clip_score_floor"}
+)  # say something about the data, not about the model
 FEWER = frozenset({"fid_half", "fid_three_quarters"})  # of fewer images, beside FID to show how it falls with n
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What was measured. figures: by name; classes: the share that the judge recognised, by the class's number;
-    seconds: of the whole evaluation; network_calls: what one sample cost, None where unknown.
+    seconds: of the whole evaluation; network_calls: what one sample cost, None where unknown; audit: what is generated
+    too often or too seldom, by aspect.
     """
 
     spec: MetricSpec
@@ -43,6 +57,7 @@ class Evaluation:
     classes: Mapping[str, Figure] = field(default_factory=dict)
     seconds: float = 0.0
     network_calls: int | None = None
+    audit: Mapping[str, Aspect] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Plain JSON with sorted keys and floats of 6 digits: the same evaluation gives the same bytes."""
@@ -55,7 +70,9 @@ class Evaluation:
             found = json.loads(text)
             claimed = found.pop("spec_hash")
             spec = MetricSpec(**found.pop("spec"))
-            evaluation = cls(spec, _figures(found.pop("figures")), _figures(found.pop("classes")), **found)
+            figures, classes = _figures(found.pop("figures")), _figures(found.pop("classes"))
+            audited = {name: Aspect.of_json(fields) for name, fields in found.pop("audit", {}).items()}
+            evaluation = cls(spec, figures, classes, **found, audit=audited)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"this is no evaluation: {error!r}", mend="evaluate again") from error
         if spec.hash != claimed:
@@ -182,6 +199,33 @@ def evaluate_samples(
         "authenticity_floor": authenticity(real, seen),
         "recognised": judge.recognised(generated, labels),
     }
+
+
+def evaluate_fd(
+    generated: Tensor, labels: Tensor, reference: RealImages, train: RealImages, extractor: Extractor, seed: int = 0
+) -> dict[str, Figure]:
+    """fd_NAME, fd_NAME_floor: Fréchet distance by another extractor's features. Arguments as of ``evaluate_samples``."""
+    some = chosen(len(train.images), len(generated), seed)
+    ours = Resampled.of(extractor.features(generated).features, seed, "generated", labels)
+    theirs = Resampled.of(reference.seen_by(extractor), seed, "reference", reference.labels)
+    known = train.seen_by(extractor)[some], None if train.labels is None else train.labels[some]
+    name = f"fd_{extractor.name}"
+    floor = fid_figure(Resampled.of(known[0], seed, "train", known[1]), theirs)
+    return {name: fid_figure(ours, theirs), f"{name}_floor": floor}
+
+
+def audit_samples(
+    generated: Tensor, train: RealImages, judge: Verdicts, classes: Sequence[str], seed: int = 0
+) -> dict[str, Aspect]:
+    """What is generated too often or too seldom: what the judge sees, brightness, colours. Of 10,000 images a set at most.
+
+    generated: (N, C, H, W) uint8; classes: their names, by label. The judge looks at both sets, so that its own leanings
+    are in both shares.
+    """
+    some = train.images[chosen(len(train.images), AUDITED, seed)]
+    ours = generated[:AUDITED]
+    seen, known = (judge.tables(images, classes) | looks(images, some) for images in (ours, some))
+    return audit(seen, known, seed)
 
 
 def _enough(generated: int, reference: int, train: int, dim: int) -> None:

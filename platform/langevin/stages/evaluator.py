@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from langevin.config.sampling import Sample
 from langevin.config.table import NETWORKS
 from langevin.data.manifest import Manifest
 from langevin.data.reader import attributes_of, read_split
+from langevin.data.records import texts_of
 from langevin.evaluation.attributes import caption_accuracy
+from langevin.evaluation.audit import Aspect
 from langevin.evaluation.bootstrap import Resampled
 from langevin.evaluation.cache import FeatureCache
 from langevin.evaluation.extractors import Extractor
@@ -29,9 +32,18 @@ from langevin.evaluation.frechet import fid_figure
 from langevin.evaluation.intervals import Figure, mean
 from langevin.evaluation.judge import Judge, Parser, Verdicts
 from langevin.evaluation.nll import UNIT, nll
+from langevin.evaluation.pretrained import Clip, Dinov2, load_clip, load_dinov2
 from langevin.evaluation.reconstruction import psnr_figure
 from langevin.evaluation.statistics import Moments
-from langevin.evaluation.suite import Evaluation, MetricSpec, RealImages, draw, evaluate_samples
+from langevin.evaluation.suite import (
+    Evaluation,
+    MetricSpec,
+    RealImages,
+    audit_samples,
+    draw,
+    evaluate_fd,
+    evaluate_samples,
+)
 from langevin.evaluation.threads import in_threads
 from langevin.protocols import Batch, Bounded, BoundsOtherwise, Cond, Reconstructs, Samples, condition_of, rows
 from langevin.randomness import Keys
@@ -52,8 +64,8 @@ class Evaluator:
         self.root = root = within_home(recipe.data.root)
         self.manifest = Manifest.load(root)
         self.extractor: Extractor = extractor_of(recipe)
-        self.train = self._known("train")
-        self.test = self._known("test")
+        self.train = self._known("train", self.extractor)
+        self.test = self._known("test", self.extractor)
         self.test_batch = read_split(root, "test")
         assert self.train.labels is not None
         # images that can be read need no trained judge
@@ -82,13 +94,24 @@ class Evaluator:
             quantisation=QUANTISATION,
             sampling=recipe.sample.plain() | {"bound": recipe.bound.plain(), "nll_draws": NLL_DRAWS} | _around(recipe),
             judge=self.judge.name,
+            others={name: one.sha256 for name, one in (("dinov2", self.dinov2), ("clip", self.clip)) if one},
         )
 
-    def _known(self, split: str) -> RealImages:
+    @cached_property
+    def dinov2(self) -> Dinov2 | None:
+        folder = self.recipe.evaluate.dinov2
+        return load_dinov2(within_home(folder)) if folder else None
+
+    @cached_property
+    def clip(self) -> Clip | None:
+        folder = self.recipe.evaluate.clip
+        return load_clip(within_home(folder)) if folder else None
+
+    def _known(self, split: str, extractor: Extractor) -> RealImages:
         """A split with its features, which are computed once for all evaluations of a data set by an extractor."""
         real = real_images(self.root, split, self.manifest)
         content = {"dataset": self.manifest.digest, "split": split, "quantisation": QUANTISATION}
-        return replace(real, features=FeatureCache(features_folder()).features(self.extractor, real.images, content))
+        return replace(real, features=FeatureCache(features_folder()).features(extractor, real.images, content))
 
     def sampled_by(self, sample: Sample) -> Evaluator:
         """The same for models that are sampled otherwise."""
@@ -113,17 +136,22 @@ class Evaluator:
         started, section = time.perf_counter(), self.recipe.evaluate
         figures: dict[str, Figure] = {}
         classes: dict[str, Figure] = {}
+        audited: dict[str, Aspect] = {}
         if isinstance(model, Samples):
             labels = self.labels[: len(images)]
             figures |= evaluate_samples(images, labels, self.test, self.train, self.extractor, self.judge, section.seed)
             figures |= self.captions(model, images, stage)
+            if self.dinov2:
+                figures |= evaluate_fd(images, labels, self._known("test", self.dinov2), self._known("train", self.dinov2),
+                                       self.dinov2, section.seed)  # fmt: skip
             classes = {self.manifest.classes[int(k)]: v for k, v in self.judge.by_class(images, labels).items()}
+            audited = audit_samples(images, self.train, self.judge, self.manifest.classes, section.seed)
         if isinstance(model, Reconstructs):
             figures |= self._reconstruction(model)
         if isinstance(model, Bounded):
             figures |= self._likelihood(model)
         calls = network_calls(model, self.asked[:1]) if isinstance(model, Samples) else None
-        return Evaluation(self.spec, figures, classes, time.perf_counter() - started, calls)
+        return Evaluation(self.spec, figures, classes, time.perf_counter() - started, calls, audited)
 
     def captions(self, model: Samples, images: Tensor, stage: Stage) -> dict[str, Figure]:
         """How much of their captions images show, of a model that is asked by captions: those of the test images, and
@@ -134,6 +162,9 @@ class Evaluator:
         scenes = attributes_of(self.root, "test")
         shown = caption_accuracy(images, [scenes[place] for place in self.places[: len(images)]])
         figures = {f"caption_{name}": figure for name, figure in shown.items()}
+        if self.clip and self.asked.captions is not None and self.test_batch.captions is not None:
+            figures["clip_score"] = mean(self.clip.scores(images, texts_of(self.asked.captions[: len(images)])))
+            figures["clip_score_floor"] = mean(self.clip.scores(self.test.images, texts_of(self.test_batch.captions)))
         if HELDOUT in self.manifest.splits:
             new = read_split(self.root, HELDOUT)[: len(images) // 2]
             drawn = self._drawn(model, condition_of(model, new), len(new), stage, 0)

@@ -10,6 +10,7 @@ from typing import Any
 from langevin.config.recipe import Recipe
 from langevin.protocols import Samples
 from langevin.reporting.page import Report, Table, render
+from langevin.stages.audited import audited, fid_by_number
 from langevin.stages.comparisons import compared, made_of
 from langevin.stages.jumps import jumps
 from langevin.stages.outputs import write_text
@@ -26,7 +27,13 @@ FIRST = (samples, enlarged, returned, between, way, made_of, compared, jumps)
 def report(recipe: Recipe, path: Path) -> dict[str, Any]:
     """Leaves out/RECIPE/report/: index.html, complete in itself, and a PNG of every picture."""
     subject = Subject.of(recipe, path)
-    made = [*(make(subject) for make in FIRST), *sweeps(subject), training(subject), _metrics(subject)]
+    made = [
+        *(make(subject) for make in FIRST),
+        *sweeps(subject),
+        training(subject),
+        audited(subject),
+        _metrics(subject),
+    ]
     parts = [part for part in made if part is not None]
     evaluated = subject.evaluated
     page = Report(
@@ -83,7 +90,8 @@ def _metrics(subject: Subject) -> Part:
         f"{evaluated['judge_accuracy']:.1%} right on test; formulas {spec.formulas}."
     )
     columns = ("figure", "value", "95 % interval", "n", "champion before")
-    return Part("Metrics", "", {}, Table(columns, tuple(rows(evaluated)), note))
+    picture = fid_by_number(subject)
+    return Part("Metrics", "", {"fid-by-n": picture} if picture else {}, Table(columns, tuple(rows(evaluated)), note))
 
 
 def _lineage(subject: Subject) -> tuple[tuple[str, str], ...]:
