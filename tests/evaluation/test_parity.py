@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from langevin.evaluation.bootstrap import Resampled
 from langevin.evaluation.compatibility import fidelity, fidelity_part
 from langevin.evaluation.extractors import INCEPTION, ConvExtractor, Features, load_extractor, register
 from langevin.evaluation.fidelity import fid, inception_score, kid, precision_recall
+from langevin.evaluation.neighbours import neighbour_figures
 from langevin.evaluation.statistics import Moments
 
 SEED = 7
@@ -78,6 +80,12 @@ def test_metrics_of_2000_images(pair: tuple[Tensor, Tensor], extractor: ConvExtr
     one, two = (extractor.features(images) for images in pair)
     found = ours(one, two, subset=500)
     assert found == pytest.approx({name: expected[name] for name in found}, rel=1e-4)
+
+    figures = neighbour_figures(
+        *(Resampled.of(part.features, 0, name, times=2) for name, part in (("a", one), ("b", two)))
+    )
+    for name in ("precision", "recall"):
+        assert figures[name].value == pytest.approx(expected[name], rel=1e-4)
 
     whole = found["frechet_inception_distance"]
     for parts in (1, 2, 5):

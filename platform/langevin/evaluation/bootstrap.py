@@ -82,15 +82,20 @@ def _mean_kernel(one: Resampled) -> Tensor:
     counts, features = one.counts.double(), one.features.double()
     square = counts**2
     same = square @ (features.square().mean(dim=1) + 1) ** 3  # the kernel of each image with itself
-    return (_sum_kernel(features, features, counts, counts) - same) / (len(one) ** 2 - square.sum(dim=1))
+    whole = _sum_kernel(one.features, one.features, one.counts, one.counts)
+    return (whole - same) / (len(one) ** 2 - square.sum(dim=1))
 
 
 def _mean_cross_kernel(a: Resampled, b: Resampled) -> Tensor:
-    whole = _sum_kernel(a.features.double(), b.features.double(), a.counts.double(), b.counts.double())
-    return whole / (len(a) * len(b))
+    return _sum_kernel(a.features, b.features, a.counts, b.counts) / (len(a) * len(b))
 
 
 def _sum_kernel(a: Tensor, b: Tensor, of_a: Tensor, of_b: Tensor) -> Tensor:
-    """(times,) sum over i, j of of_a[:, i] k(a_i, b_j) of_b[:, j], in blocks of rows: never N x N numbers at a time."""
-    blocks = zip(a.split(1024), of_a.split(1024, dim=1), strict=True)
-    return sum(((counts @ kernel(rows, b)) * of_b).sum(dim=1) for rows, counts in blocks)  # type: ignore[return-value]
+    """(times,) sum over i, j of of_a[:, i] k(a_i, b_j) of_b[:, j], in blocks of rows: never N x N numbers at a time.
+
+    The kernel in float32: only the deviation over resamples is asked for, to a few digits.
+    """
+    b, total = b.float(), torch.zeros(len(of_a), dtype=torch.float64)
+    for rows, counts in zip(a.float().split(1024), of_a.float().split(1024, dim=1), strict=True):
+        total += ((counts @ kernel(rows, b)).double() * of_b).sum(dim=1)
+    return total

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from langevin.evaluation.bootstrap import Resampled
-from langevin.evaluation.fidelity import DENSITY_NEIGHBOURS, NEIGHBOURS, precision_recall
+from langevin.evaluation.fidelity import DENSITY_NEIGHBOURS, NEIGHBOURS
 from langevin.evaluation.intervals import Figure, around
 
 REACH = 24  # neighbours: a resample misses all but two of them once in 10^8
@@ -75,11 +75,9 @@ def neighbour_figures(generated: Resampled, reference: Resampled) -> dict[str, F
     """
     ours = _Balls.around(generated.features, reference.features)
     real = _Balls.around(reference.features, generated.features)
-    found = precision_recall(generated.features, reference.features)
-    of_all = _shares(ours, real, *(torch.ones(len(one), dtype=torch.int64) for one in (generated, reference)))
+    values = _shares(ours, real, *(torch.ones(len(one), dtype=torch.int64) for one in (generated, reference)))
     draws = zip(generated.counts, reference.counts, strict=True)
     drawn = torch.tensor([_shares(ours, real, *counts) for counts in draws], dtype=torch.float64)
-    values = (found.precision, found.recall, *of_all[2:])
     precision, recall, density, coverage = zip(values, drawn.std(dim=0).tolist(), strict=True)
     n, m = len(generated), len(reference)
     return {
