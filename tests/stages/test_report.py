@@ -18,10 +18,13 @@ from e2e.recipes import ELSEWHERE, write_recipe
 from PIL import Image
 
 from langevin.config.load import load_recipe
+from langevin.config.paths import features_folder
 from langevin.config.recipe import Recipe
 from langevin.errors import ConfigError, DataError
+from langevin.evaluation.extractors import ConvExtractor
 from langevin.stages.compare import beside, compare, training_seconds
 from langevin.stages.evaluate import evaluate
+from langevin.stages.evaluator import Evaluator
 from langevin.stages.extractor import make_extractor
 from langevin.stages.generate import generate
 from langevin.stages.outputs import Outputs, read_json, write_json
@@ -176,6 +179,23 @@ def test_a_codec_shows_images_and_what_comes_back_and_draws_none(made: Made) -> 
     said = summary(made.recipe("codec"))
     assert "rFID" in said
     assert "generated" not in said
+
+
+def test_a_second_evaluation_looks_at_no_real_image_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, calls = made.evaluated("codec"), []
+    features = ConvExtractor.features
+
+    def counted(self: ConvExtractor, images: torch.Tensor) -> Any:
+        calls.append(len(images))
+        return features(self, images)
+
+    monkeypatch.setattr(ConvExtractor, "features", counted)
+    known = Evaluator(recipe).train.features
+    assert calls == []
+    shutil.rmtree(features_folder())  # which may be done at any time
+    again = Evaluator(recipe)
+    assert calls == [len(again.train.images), len(again.test.images)]
+    assert torch.equal(again.train.features, known)
 
 
 def test_various_images_are_of_every_class_in_turn(made: Made) -> None:

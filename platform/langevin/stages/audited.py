@@ -56,5 +56,5 @@ def _row(name: str, aspect: Aspect) -> tuple[Cell, ...]:
         f"{aspect.distance:.1%}",
         f"{aspect.chance:.1%}",
         f"{aspect.p:.3f}",
-        in_words("", aspect, aspect.gaps[0]),
+        in_words("", aspect, aspect.gaps[0]).strip(),
     )
