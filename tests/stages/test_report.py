@@ -237,7 +237,8 @@ def test_a_cascade_shows_what_it_is_made_of_and_what_it_is_compared_with(made: M
     shutil.rmtree(made.outputs("pixels").folder, ignore_errors=True)
     page = made.page("cascade")
     assert headings(page) == [
-        "Samples", "From noise to image", "What it is made of", "Side by side", "Metrics", "Lineage",
+        "Samples", "From noise to image", "What it is made of", "Side by side", "Samples against the training images",
+        "Metrics", "Lineage",
     ]  # fmt: skip
     head, base, upper = table(page, "What it is made of")
     assert head == ["model", "pixels", "FID", "recognised", "NLL, bits/dim", "training, s"]
