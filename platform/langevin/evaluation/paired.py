@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from langevin.evaluation.intervals import Figure, around
 from langevin.evaluation.spread import apart
+from langevin.evaluation.suite import FLOORS
 
 
 def differences(before: Mapping[str, Figure], after: Mapping[str, Figure]) -> dict[str, Figure]:
@@ -20,7 +21,7 @@ def differences(before: Mapping[str, Figure], after: Mapping[str, Figure]) -> di
     reference image in both. Figures without parts, such as the inception score, are left out.
     """
     found = {}
-    for name in before.keys() & after.keys():
+    for name in (before.keys() & after.keys()) - FLOORS:
         deviation = apart(before[name].spread, after[name].spread)
         if deviation is not None:
             figure = after[name]
