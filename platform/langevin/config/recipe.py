@@ -133,6 +133,24 @@ class Evaluate(Section):
     seed: int = 1
 
 
+class Promote(Section):
+    """When the evaluated checkpoint takes the champion's place, by figures of its evaluation (fid, kid, nll, recall, ...).
+
+    better: in every one of these by more than the interval of the difference, FID (a codec's rFID) where none is named;
+    no_worse: in none of these worse by more than it.
+    """
+
+    better: tuple[str, ...] = ()
+    no_worse: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _once(self) -> Promote:
+        names = (*self.better, *self.no_worse)
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{twice[0]} is named twice")
+        return self
+
+
 class Generate(Section):
     """The batch job. model: which registered one; unit: images in a unit of work, which is one shard; prompts: a file of
     what a model that reads is asked for, one text a line, None for the captions of the data set's test images.
@@ -165,6 +183,7 @@ class Recipe(Section):
     sample: Sample = Sample()
     bound: Bound = Bound()
     evaluate: Evaluate = Evaluate()
+    promote: Promote = Promote()
     generate: Generate = Generate()
     report: Report = Report()
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from langevin.errors import NumericsError
 from langevin.evaluation.fidelity import NEIGHBOURS, Kid, fid, kernel, precision_recall
 from langevin.evaluation.intervals import Figure, around
+from langevin.evaluation.spread import Resamples
 from langevin.evaluation.statistics import Moments
 from langevin.randomness import Keys, Noise
 
@@ -78,14 +79,12 @@ def fid_figures(generated: Resampled, reference: Resampled, train: Resampled) ->
         _pair(*(Moments.of(features, drawn) for (features, _), drawn in zip(sets, counts, strict=True)))
         for counts in zip(*(counts for _, counts in sets), strict=True)
     ]
-    covariance = torch.cov(torch.tensor(pairs, dtype=torch.float64).T)
-    of_value, of_floor = covariance.diagonal().sqrt().tolist()
+    drawn = torch.tensor(pairs, dtype=torch.float64)
     slope = torch.tensor([1.0, -value / floor], dtype=torch.float64) / floor  # of the ratio, to first order
-    of_ratio = math.sqrt(max(float(slope @ covariance @ slope), 0.0))
     return FidFigures(
-        around(value, of_value, len(generated), lowest=0),
-        around(floor, of_floor, len(train), lowest=0),
-        around(value / floor, of_ratio, len(generated), lowest=0),
+        _distance(value, drawn[:, 0], len(generated)),
+        _distance(floor, drawn[:, 1], len(train)),
+        _distance(value / floor, drawn @ slope, len(generated)),
     )
 
 
@@ -97,14 +96,15 @@ def fid_figure(generated: Resampled, reference: Resampled) -> Figure:
         for counts in zip(*(counts for _, counts in sets), strict=True)
     ]
     value = fid(*(Moments.of(features) for features, _ in sets))
-    return around(value, float(torch.tensor(drawn, dtype=torch.float64).std()), len(generated), lowest=0)
+    return _distance(value, torch.tensor(drawn, dtype=torch.float64), len(generated))
 
 
 def kid_figure(found: Kid, generated: Resampled, reference: Resampled) -> Figure:
     """KID with the deviation of the whole sets' MMD, and of the mean over random subsets. It may be negative."""
     distance = _mean_kernel(generated) + _mean_kernel(reference) - 2 * _mean_cross_kernel(generated, reference)
-    variance = float(distance.var()) + found.deviation**2 / found.subsets
-    return around(found.mean, math.sqrt(variance), len(generated))
+    own = found.deviation**2 / found.subsets
+    deviation = math.sqrt(float(distance.var()) + own)
+    return around(found.mean, deviation, len(generated), spread=Resamples(distance, own))
 
 
 def precision_recall_figures(generated: Resampled, reference: Resampled) -> tuple[Figure, Figure]:
@@ -171,5 +171,10 @@ def _sum_kernel(a: Tensor, b: Tensor, of_a: Tensor, of_b: Tensor) -> Tensor:
     return sum(((counts @ kernel(rows, b)) * of_b).sum(dim=1) for rows, counts in blocks)  # type: ignore[return-value]
 
 
+def _distance(value: float, resampled: Tensor, n: int) -> Figure:
+    return around(value, float(resampled.std()), n, lowest=0, spread=Resamples(resampled))
+
+
 def _share(value: float, resampled: Tensor, n: int) -> Figure:
-    return around(value, float(resampled.double().std()), n, "fraction", lowest=0, highest=1)
+    resampled = resampled.double()
+    return around(value, float(resampled.std()), n, "fraction", lowest=0, highest=1, spread=Resamples(resampled))

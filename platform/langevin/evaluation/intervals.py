@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import torch
 from scipy import stats
 from torch import Tensor
 
 from langevin.errors import NumericsError
 from langevin.evaluation.fidelity import InceptionScore
+from langevin.evaluation.spread import Items, Spread, Verdicts
 
 Z = 1.959963984540054  # the standard normal's 97.5 % point
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured number. low, high: its 95 % interval; n: the images it rests on; unit ("" where it has none)."""
+    """A measured number. low, high: its 95 % interval; n: the images it rests on; unit ("" where it has none).
+
+    spread: what the interval comes from, by which the figures of two models are paired; no part of the figure as it is kept.
+    """
 
     value: float
     low: float
     high: float
     n: int
     unit: str = ""
+    spread: Spread | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(number) for number in (self.value, self.low, self.high)):
@@ -36,19 +44,30 @@ class Figure:
         """Half of the interval's width."""
         return (self.high - self.low) / 2
 
+    def plain(self) -> dict[str, Any]:
+        """The figure as JSON would hold it."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n, "unit": self.unit}
+
 
 def around(
-    value: float, deviation: float, n: int, unit: str = "", lowest: float = -math.inf, highest: float = math.inf
-) -> Figure:
+    value: float, deviation: float, n: int, unit: str = "", lowest: float = -math.inf, highest: float = math.inf,
+    spread: Spread | None = None,
+) -> Figure:  # fmt: skip
     """value +- 1.96 deviations, cut to the values that the quantity can have."""
-    return Figure(value, max(value - Z * deviation, lowest), min(value + Z * deviation, highest), n, unit)
+    return Figure(value, max(value - Z * deviation, lowest), min(value + Z * deviation, highest), n, unit, spread)
 
 
 def mean(values: Tensor, unit: str = "") -> Figure:
     """The mean of independent values (N,) with its normal interval."""
     values = values.double()
     spread = values.std().item() if len(values) > 1 else 0.0
-    return around(values.mean().item(), spread / math.sqrt(len(values)), len(values), unit)
+    return around(values.mean().item(), spread / math.sqrt(len(values)), len(values), unit, spread=Items(values))
+
+
+def share(right: Sequence[bool]) -> Figure:
+    """How many of n are right, with Wilson's interval."""
+    found = proportion(sum(right), len(right))
+    return replace(found, spread=Verdicts(torch.tensor(right, dtype=torch.bool)))
 
 
 def proportion(successes: int, n: int) -> Figure:

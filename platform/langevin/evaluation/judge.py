@@ -16,7 +16,7 @@ from torch import Tensor
 
 from langevin.errors import DataError
 from langevin.evaluation.attributes import parse
-from langevin.evaluation.intervals import Figure, proportion
+from langevin.evaluation.intervals import Figure, proportion, share
 
 NAME = "svc-rbf-pixels"
 
@@ -36,8 +36,7 @@ class Verdicts(ABC):
 
     def recognised(self, images: Tensor, labels: Tensor) -> Figure:
         """The same share with its interval: of class-conditional samples, how many are what they were asked to be."""
-        right = self.right(images, labels)
-        return proportion(int(right.sum()), len(right))
+        return share(self.right(images, labels).tolist())
 
     def by_class(self, images: Tensor, labels: Tensor) -> dict[str, Figure]:
         """The share of each class that occurs in the labels, by the class's number."""

@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,8 @@ class Evaluation:
 
     def to_json(self) -> str:
         """Plain JSON with sorted keys and floats of 6 digits: the same evaluation gives the same bytes."""
-        return json.dumps(plain(asdict(self)) | {"spec_hash": self.spec.hash}, indent=2, sort_keys=True) + "\n"
+        said = asdict(self) | {"figures": _said(self.figures), "classes": _said(self.classes)}
+        return json.dumps(plain(said) | {"spec_hash": self.spec.hash}, indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
@@ -59,22 +61,32 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure in two evaluations. change: after - before; margin: its 95 % half-width; gain: > 0 is better."""
+    """One figure in two evaluations. change: after - before; margin: its 95 % half-width; gain: > 0 is better; paired: whether
+    what the two share is not in the margin.
+    """
 
     before: Figure
     after: Figure
     change: float
     margin: float
     gain: float
+    paired: bool = False
 
     @property
     def better(self) -> bool:
         """Better by more than the interval."""
         return self.gain > self.margin
 
+    @property
+    def worse(self) -> bool:
+        """Worse by more than the interval."""
+        return -self.gain > self.margin
 
-def compare(before: Evaluation, after: Evaluation) -> dict[str, Comparison]:
-    """The figures that both have. Raises ConfigError that names what differs where the specs do."""
+
+def compare(before: Evaluation, after: Evaluation, paired: Mapping[str, Figure] | None = None) -> dict[str, Comparison]:
+    """The figures that both have. paired: their differences where both were measured side by side (paired.py); without, the
+    two are taken to be independent. Raises ConfigError that names what differs where the specs do.
+    """
     if before.spec.hash != after.spec.hash:
         differing = before.spec.differences(after.spec)
         found = "; ".join(f"{name}: {ours!r} against {theirs!r}" for name, (ours, theirs) in differing.items())
@@ -85,7 +97,9 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Comparison]:
             mend="evaluate both with one spec",
         )
     names = [name for name in before.figures if name in after.figures and name not in FLOORS]
-    return {name: _comparison(name, before.figures[name], after.figures[name]) for name in names}
+    return {
+        name: _comparison(name, before.figures[name], after.figures[name], (paired or {}).get(name)) for name in names
+    }
 
 
 def draw(
@@ -189,14 +203,19 @@ def _subset(real: RealImages, size: int, seed: int) -> RealImages:
     return RealImages(real.images[chosen], None if real.labels is None else real.labels[chosen])
 
 
-def _comparison(name: str, before: Figure, after: Figure) -> Comparison:
+def _comparison(name: str, before: Figure, after: Figure, paired: Figure | None) -> Comparison:
     change = after.value - before.value
-    margin = (before.margin**2 + after.margin**2) ** 0.5
-    return Comparison(before, after, change, margin, change if _higher_is_better(name) else -change)
+    margin = paired.margin if paired else (before.margin**2 + after.margin**2) ** 0.5
+    gain = change if _higher_is_better(name) else -change
+    return Comparison(before, after, change, margin, gain, paired is not None)
 
 
 def _higher_is_better(name: str) -> bool:
     return name in HIGHER_IS_BETTER or name.startswith(("caption_", "heldout_"))
+
+
+def _said(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: figure.plain() for name, figure in figures.items()}
 
 
 def _figures(table: Mapping[str, Mapping[str, float]]) -> dict[str, Figure]:
