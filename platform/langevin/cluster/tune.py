@@ -58,6 +58,7 @@ def run_trials(
     """Runs whatever the conductor hands out. trial_of: what ``advance`` is told of a leg. LangevinError where one fails."""
     shutil.rmtree(tuning.folder, ignore_errors=True)
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # it would end as if all were done
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     cpus = tuning.concurrent * max(tuning.workers, 1)
     with session(address, cpus):
@@ -136,7 +137,7 @@ def _scheduler(conductor: Conductor, tuning: Tuning) -> Any:
             return TrialScheduler.STOP
 
         def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-            conductor.ended(trial.config["leg"].run)
+            conductor.failed(trial.config["leg"].run)
 
     return Conducted()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -46,6 +46,10 @@ class Range(Section):
 
 
 Choices = Annotated[list[Any], Field(min_length=1)]
+Knob = Annotated[
+    Annotated[Choices, Tag("choices")] | Annotated[Range, Tag("range")],
+    Discriminator(lambda given: "range" if isinstance(given, dict | Range) else "choices"),
+]
 
 
 class Budget(Section):
@@ -69,7 +73,7 @@ class Search(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     recipe: str
     seed: Annotated[int, Field(ge=0)] = 0
-    training: dict[str, Choices | Range] = Field({})
+    training: dict[str, Knob] = Field({})
     sampling: dict[str, Choices] = Field({})
     algorithm: Literal["grid", "random", "optuna"] = "grid"
     trials: Count | None = None
@@ -207,14 +211,14 @@ def _search(path: Path) -> Search:
 
 def _refused(error: ValidationError, path: Path) -> ConfigError:
     first = min(error.errors(include_url=False), key=lambda found: found["type"] != "extra_forbidden")
-    location = [str(part) for part in first["loc"] if part not in ("Range", "list[any]")]
+    location = [str(part) for part in first["loc"] if part not in ("choices", "range")]
     field = ".".join(location) or None
     if first["type"] == "extra_forbidden":
         known = list((Budget if location[0] == "budget" else Range if len(location) > 1 else Search).model_fields)
         near = _nearest(location[-1], known)
         return ConfigError("is not a field", file=path, field=field,
                            mend=f"did you mean {near}?" if near else f"the fields here are {', '.join(known)}")  # fmt: skip
-    if location[:1] in (["training"], ["sampling"]) and first["type"] in ("list_type", "model_type", "dict_type"):
+    if location[:1] in (["training"], ["sampling"]) and first["type"] == "list_type":
         mend = "give a list of values" + (", or {low: ..., high: ...}" if location[0] == "training" else "")
         return ConfigError("is no set of values", file=path, field=field, value=first.get("input"), mend=mend)
     message = first["msg"].removeprefix("Value error, ")

@@ -90,6 +90,11 @@ class Conductor:
         """The leg is over, one way or another."""
         self._running.pop(run, None)
 
+    def failed(self, run: str) -> None:
+        """The leg failed, and would again: nothing more is handed out in this life of the search."""
+        self.ended(run)
+        self._exhausted = True
+
     def value(self, run: str, rung: int) -> float:
         """The objective that decides."""
         return self.journal.trials[run].figures[rung][self.objective]

@@ -48,10 +48,11 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError("is being run by another process", file=path, mend="wait for its end") from None
             yield cls(path, handle)
-        except BlockingIOError:
-            raise ConfigError("is being run by another process", file=path, mend="wait for its end") from None
         finally:
             os.close(handle)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def _decides(loaded: Loaded, manifest: Manifest) -> dict[str, Any]:
     More of a budget, more at a time or other sampling settings go on with the one that is there.
     """
     search = loaded.search.plain()
-    for beside in ("budget", "concurrent", "workers", "sampling"):
+    for beside in ("name", "recipe", "budget", "concurrent", "workers", "sampling"):
         del search[beside]
     extractor = extractor_of(loaded.base).sha256
     return {
@@ -181,9 +181,7 @@ def _sample(loaded: Loaded, manifest: Manifest, conductor: Conductor, trained: T
         if swept.last:
             return swept
     # nothing that sampling moves, or no time for a single round: what the last rung says, of the recipe's own sampling
-    own = {one.run: one for one in candidates if one.sample == trained.recipes[one.run].sample} or {
-        one.run: one for one in candidates
-    }
+    own = {one.run: replace(one, sampling={}, sample=trained.recipes[one.run].sample) for one in candidates}
     last = [Measured(one, 0, {name: trials[run].figures[-1][name] for name in objectives}) for run, one in own.items()]
     return Swept(sorted(last, key=lambda one: one.point(objectives)), [], 0)
 
