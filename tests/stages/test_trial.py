@@ -27,7 +27,7 @@ from langevin.stages.evaluator import Evaluator
 from langevin.stages.progress import Stage
 from langevin.stages.trial import Trial, advance, at
 from langevin.tracking.runs import find_run, history
-from langevin.tracking.store import client
+from langevin.tracking.store import client, tracking_uri
 from langevin.training import checkpoint as checkpoints
 
 from .test_sweep import SMALL, rows, run
@@ -52,6 +52,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("LANGEVIN_HOME", str(home))
         for command in ("prepare", "extractor"):
             assert run(command, recipe) == 0
+        client(tracking_uri(home))  # its tables take seconds to make
     return home
 
 
