@@ -214,6 +214,22 @@ def sweep(
 
 
 @app.command()
+def tune(
+    search: Annotated[
+        Path, typer.Argument(metavar="SEARCH", help="a search, such as pipelines/searches/ddpm-digits.yaml")
+    ],
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Searches a recipe's settings: trainings with early stopping, then sampling settings; goes on where it stopped."""
+    from langevin.stages.found import lines
+    from langevin.stages.tune import tune as run
+
+    result = run(search, address)
+    _print(result, as_json, lines(result))
+
+
+@app.command()
 def promote(
     recipe: RecipeFile,
     rollback: Annotated[

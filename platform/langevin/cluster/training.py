@@ -27,6 +27,7 @@ class Training:
     home: str
     tracking_uri: str
     lineage: dict[str, str]
+    pause: int | None = None  # where to stop this time, in images, and go on another time; None: at the end
 
     @classmethod
     def of(cls, recipe: Recipe, code: Path) -> Training:
@@ -64,6 +65,12 @@ class Training:
     def posthoc(self) -> Path:
         """Where the averages of other lengths lie that are made after the training."""
         return Path(self.folder) / "posthoc"
+
+    @property
+    def goal(self) -> int:
+        """The images at which this time ends."""
+        images: int = self.recipe["train"]["images"]
+        return images if self.pause is None else min(self.pause, images)
 
     def parsed(self) -> Recipe:
         return Recipe.model_validate_json(json.dumps(self.recipe))

@@ -111,16 +111,18 @@ def draw(
     progress: Callable[[int], None] | None = None,
     device: torch.device | str = "cpu",
     threads: int = 1,
+    first: int = 0,
 ) -> Tensor:
     """``count`` samples: (N, C, H, W) float32 in [-1, 1] on the CPU; sample i depends on seed, i and condition i alone.
 
     cond: of all of them, such as (N,) int64 labels; batch: samples at a time, another one moves a sample by rounding
-    only; threads: batches at a time; progress: called with the number done so far. Raises NumericsError that names a
+    only; threads: batches at a time; first: the sample to begin with, of which ``count`` is the one after the last;
+    progress: called with the number done so far. Raises NumericsError that names a
     sample that is not finite.
     """
     if batch < 1:
         raise ConfigError("is not a number of samples at a time", field="batch", value=batch, mend="give at least 1")
-    if count < 1:
+    if count <= first:
         raise ConfigError("there is nothing to draw", field="count", value=count, mend="draw at least one sample")
     finished: list[int] = []  # appended to by the threads; list.append is atomic
 
@@ -137,7 +139,7 @@ def draw(
             progress(sum(finished))
         return images
 
-    return torch.cat(in_threads(part, range(0, count, batch), threads))
+    return torch.cat(in_threads(part, range(first, count, batch), threads))
 
 
 @dataclass(frozen=True)

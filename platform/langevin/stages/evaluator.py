@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,9 @@ QUANTISATION = "levels floor((x + 1) / 2 (L - 1) + 1/2) clipped, stored as bytes
 class Evaluator:
     """The data, the extractor and the judge of one recipe, ready for any number of checkpoints."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, threads: int | None = None) -> None:
+        """threads: batches at a time; one a CPU without."""
+        self.recipe, self.threads = recipe, threads or cpus()
         self.root = root = within_home(recipe.data.root)
         self.manifest = Manifest.load(root)
         self.extractor: Extractor = extractor_of(recipe)
@@ -54,15 +56,17 @@ class Evaluator:
         self.test = real_images(root, "test", self.manifest)
         self.test_batch = read_split(root, "test")
         assert self.train.labels is not None
-        # images that can be read need no trained judge
-        self.judge: Verdicts = (
-            Parser(self.manifest.classes)
-            if self.manifest.captions
-            else Judge.train(self.train.images, self.train.labels)
-        )
         # the classes in the proportions of the training images: another mix would itself count as a distance
         self.labels = _spread(self.train.labels, recipe.evaluate.images)
         self.asked, self.places = _alike(self.test_batch, self.labels)
+
+    @cached_property
+    def judge(self) -> Verdicts:
+        """Images that can be read need no trained judge."""
+        if self.manifest.captions:
+            return Parser(self.manifest.classes)
+        assert self.train.labels is not None
+        return Judge.train(self.train.images, self.train.labels)
 
     @property
     def spec(self) -> MetricSpec:
@@ -136,22 +140,22 @@ class Evaluator:
     def _drawn(self, model: Samples, cond: Cond, count: int, stage: Stage, before: int) -> Tensor:
         section = self.recipe.evaluate
         drawn = draw(
-            model, cond, count, section.seed, section.batch, lambda done: stage.at(before + done), threads=cpus()
+            model, cond, count, section.seed, section.batch, lambda done: stage.at(before + done), threads=self.threads
         )
         return as_bytes(drawn, self.manifest.levels)
 
     def _again(self, model: Reconstructs, images: Tensor) -> Tensor:
         parts = images.split(self.recipe.evaluate.batch)
-        return as_bytes(torch.cat(in_threads(model.reconstruct, parts, cpus())), self.manifest.levels)
+        return as_bytes(torch.cat(in_threads(model.reconstruct, parts, self.threads)), self.manifest.levels)
 
     def _likelihood(self, model: Bounded) -> dict[str, Figure]:
         """The bound on the test images, with its parts, and what other bounds the model has."""
         section, dims = self.recipe.evaluate, self.test_batch.images[0].numel()
         batches = [self.test_batch[at : at + section.batch] for at in range(0, len(self.test_batch), section.batch)]
-        figures = nll(model, batches, section.seed, dims, threads=cpus(), draws=NLL_DRAWS).figures()
+        figures = nll(model, batches, section.seed, dims, threads=self.threads, draws=NLL_DRAWS).figures()
         if isinstance(model, BoundsOtherwise):
             others = in_threads(
-                lambda part: model.other_bounds(part, Keys(section.seed, part.ordinals)), batches, cpus()
+                lambda part: model.other_bounds(part, Keys(section.seed, part.ordinals)), batches, self.threads
             )
             for name in others[0]:
                 nats = torch.cat([found[name] for found in others])
@@ -165,10 +169,26 @@ class Evaluator:
                        for images, name in ((again, "reconstructed"), (self.test.images, "reference")))  # fmt: skip
         return {"rfid": fid_figure(found, real), "psnr": psnr_figure(self.test.images, again)}
 
+    def features(self, model: Samples, first: int, count: int, stage: Stage, before: int = 0) -> Tensor:
+        """Of the samples ``first`` to ``count`` of the evaluation's seed, as ``images`` draws them: (count - first, d)."""
+        section, cond = self.recipe.evaluate, rows(condition_of(model, self.asked), 0, count)
+        drawn = draw(model, cond, count, section.seed, section.batch, lambda done: stage.at(before + done),
+                     threads=self.threads, first=first)  # fmt: skip
+        return self.extractor.features(as_bytes(drawn, self.manifest.levels)).features
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """Features of the test images, (N, d)."""
+        return self.extractor.features(self.test.images).features
+
+    def nll(self, model: Bounded) -> float:
+        """The bound on the test images, in bits/dim."""
+        return self._likelihood(model)["nll"].value
+
     def fid(self, samples: Tensor) -> float:
         """FID of samples (N, C, H, W) uint8 against the test images."""
         features = self.extractor.features(samples).features
-        return fid(Moments.of(features), Moments.of(self.extractor.features(self.test.images).features))
+        return fid(Moments.of(features), Moments.of(self.reference))
 
 
 def network_calls(model: Any, like: Batch) -> int | None:
