@@ -19,7 +19,7 @@ from .conftest import Homes
 from .processes import started
 from .recipes import command, environment, langevin, write_recipe
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.slow
 SEARCH: dict[str, Any] = {
     "name": "search",
     "recipe": "small.yaml",
