@@ -83,8 +83,9 @@ def assert_every_trial_once(home: Path) -> None:
         assert run.info.status == "FINISHED"
         for knob, value in row["knobs"].items():
             assert run.data.params[knob] == str(value)
-        points = history(uri, run.info.run_id, "search/fid")
-        assert points == [(figures["images"], figures["fid"]) for figures in row["figures"]]
+        first = result["objectives"][0]
+        points = history(uri, run.info.run_id, f"search/{first}")
+        assert points == [(figures["images"], figures[first]) for figures in row["figures"]]
 
 
 def same(result: dict[str, Any]) -> dict[str, Any]:
