@@ -16,9 +16,7 @@ from torch import Tensor
 from langevin.config.recipe import digest
 from langevin.config.sampling import Sample
 from langevin.evaluation.bootstrap import Resampled, fid_figure
-from langevin.evaluation.fidelity import fid
 from langevin.evaluation.intervals import Figure
-from langevin.evaluation.statistics import Moments
 from langevin.search.front import Point, front, order
 from langevin.search.halving import rounds
 from langevin.search.space import Settings
@@ -110,11 +108,11 @@ def _measured(
     known = _features(place)
     model = own.model(one.checkpoint)
     if len(known) < count:
-        known = torch.cat([known, own.features(model, len(known), count, stage, before)]) if len(known) else own.features(
-            model, 0, count, stage, before)  # fmt: skip
+        more = own.features(model, len(known), count, stage, before)
+        known = torch.cat([known, more]) if len(known) else more
         _keep(place, known)
     figures = {
-        "fid": fid(Moments.of(known[:count]), Moments.of(evaluator.reference)),
+        "fid": evaluator.fid_of(known[:count]),
         "network_calls": float(calls_of(model, own)),
     }
     return Measured(one, count, figures | one.known)

@@ -137,11 +137,10 @@ class Evaluator:
             figures |= {f"{HELDOUT}_{name}": figure for name, figure in shown.items()}
         return figures
 
-    def _drawn(self, model: Samples, cond: Cond, count: int, stage: Stage, before: int) -> Tensor:
+    def _drawn(self, model: Samples, cond: Cond, count: int, stage: Stage, before: int, first: int = 0) -> Tensor:
         section = self.recipe.evaluate
-        drawn = draw(
-            model, cond, count, section.seed, section.batch, lambda done: stage.at(before + done), threads=self.threads
-        )
+        drawn = draw(model, cond, count, section.seed, section.batch, lambda done: stage.at(before + done),
+                     threads=self.threads, first=first)  # fmt: skip
         return as_bytes(drawn, self.manifest.levels)
 
     def _again(self, model: Reconstructs, images: Tensor) -> Tensor:
@@ -171,10 +170,8 @@ class Evaluator:
 
     def features(self, model: Samples, first: int, count: int, stage: Stage, before: int = 0) -> Tensor:
         """Of the samples ``first`` to ``count`` of the evaluation's seed, as ``images`` draws them: (count - first, d)."""
-        section, cond = self.recipe.evaluate, rows(condition_of(model, self.asked), 0, count)
-        drawn = draw(model, cond, count, section.seed, section.batch, lambda done: stage.at(before + done),
-                     threads=self.threads, first=first)  # fmt: skip
-        return self.extractor.features(as_bytes(drawn, self.manifest.levels)).features
+        cond = rows(condition_of(model, self.asked), 0, count)
+        return self.extractor.features(self._drawn(model, cond, count, stage, before, first)).features
 
     @cached_property
     def reference(self) -> Tensor:
@@ -185,10 +182,17 @@ class Evaluator:
         """The bound on the test images, in bits/dim."""
         return self._likelihood(model)["nll"].value
 
+    @cached_property
+    def _moments(self) -> Moments:
+        return Moments.of(self.reference)
+
+    def fid_of(self, features: Tensor) -> float:
+        """FID of samples by their features (N, d) against the test images."""
+        return fid(Moments.of(features), self._moments)
+
     def fid(self, samples: Tensor) -> float:
         """FID of samples (N, C, H, W) uint8 against the test images."""
-        features = self.extractor.features(samples).features
-        return fid(Moments.of(features), Moments.of(self.reference))
+        return self.fid_of(self.extractor.features(samples).features)
 
 
 def network_calls(model: Any, like: Batch) -> int | None:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from langevin.config.load_search import Loaded
 from langevin.config.paths import home
-from langevin.config.search import Loaded
 from langevin.search.conductor import Conductor
 from langevin.stages.candidates import Measured, Swept
 

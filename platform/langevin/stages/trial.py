@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from langevin.cluster.train import train
 from langevin.cluster.training import Training
 from langevin.config.recipe import Recipe
 from langevin.errors import CheckpointError, NumericsError
-from langevin.evaluation.fidelity import fid
-from langevin.evaluation.statistics import Moments
 from langevin.protocols import Samples
 from langevin.stages.evaluator import Evaluator, network_calls
 from langevin.stages.progress import Stage
@@ -81,7 +77,7 @@ def _measured(checkpoint: Checkpoint, trial: Trial) -> dict[str, float]:
                 count = min(section.curve_images, section.images)
                 with Stage("fid", count) as stage:
                     features = evaluator.features(model, 0, count, stage)
-                figures["fid"] = fid(Moments.of(features), Moments.of(evaluator.reference))
+                figures["fid"] = evaluator.fid_of(features)
             case "nll":
                 figures["nll"] = evaluator.nll(model)
             case "network_calls":
@@ -97,5 +93,4 @@ def calls_of(model: Samples, evaluator: Evaluator) -> int:
 @functools.lru_cache(maxsize=1)
 def _evaluator(recipe: str) -> Evaluator:
     """One a process: trials follow one another in it."""
-    plain: dict[str, Any] = json.loads(recipe)
-    return Evaluator(Recipe.model_validate_json(json.dumps(plain)), threads=1)
+    return Evaluator(Recipe.model_validate_json(recipe), threads=1)

@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 
+from langevin.cluster.proposals import Thinking
 from langevin.cluster.session import cpus
 from langevin.cluster.submit import is_job_server, submit
 from langevin.cluster.training import Training
-from langevin.cluster.tune import Thinking, Tuning, run_trials
+from langevin.cluster.tune import Tuning, run_trials
 from langevin.config.code import code_digest
 from langevin.config.load import build, description
+from langevin.config.load_search import Loaded, load_search
 from langevin.config.paths import home, run_folder, within_home
 from langevin.config.recipe import Recipe, digest
-from langevin.config.search import Loaded, load_search
 from langevin.data.manifest import Manifest
 from langevin.errors import ConfigError
 from langevin.protocols import Bounded, Samples, Trainable

@@ -10,7 +10,7 @@ import pytest
 from e2e.recipes import ROOT, write_recipe
 
 from langevin.config.load import load_recipe
-from langevin.config.search import Loaded, load_search
+from langevin.config.load_search import Loaded, load_search
 from langevin.errors import ConfigError
 
 SEARCH: dict[str, Any] = {
