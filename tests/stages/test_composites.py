@@ -229,6 +229,18 @@ def test_a_cascade_is_promoted_and_generates_by_its_name(there: Path) -> None:
     assert np.abs(found.images - (images.numpy() + 1) * 127.5).max() < 0.51
 
 
+def test_a_cascade_of_other_parts_leaves_the_one_before_as_it_was(copied: Path) -> None:
+    before = checkpoint(copied, "cascade")
+    ran(copied, ("train", "cascade"))
+    assert checkpoint(copied, "cascade").folder == before.folder  # of the same parts it is the same
+    recipe_of(copied, "upsampler", seed=1)
+    ran(copied, ("train", "upsampler"), ("train", "cascade"))
+    after = checkpoint(copied, "cascade")
+    assert after.sha256 != before.sha256
+    # a registered version points there
+    assert checkpoints.read(before.folder).sha256 == before.sha256
+
+
 def test_what_a_model_is_made_of_is_known_from_it_and_back(copied: Path) -> None:
     cascade = model("models:/cascade/1")
     assert [(part["recipe"], part["sha256"], part["models"]) for part in cascade["made_of"]] == [

@@ -9,6 +9,7 @@ from typing import Any
 
 from langevin.config.paths import home, run_folder, within_home
 from langevin.config.recipe import Recipe
+from langevin.config.trained import part_hashes
 from langevin.data.manifest import Manifest
 from langevin.tracking.lineage import Lineage, git_state
 from langevin.tracking.store import tracking_uri
@@ -34,14 +35,15 @@ class Training:
         """The recipe's training on this home. code: a folder of the project, whose commit is recorded."""
         commit, dirty = git_state(code)
         manifest = Manifest.load(within_home(recipe.training_root))
-        name = recipe.run_name(manifest.digest)
+        parts = part_hashes(recipe)
+        name = recipe.run_name(manifest.digest, parts)
         lineage = Lineage(
             git_commit=commit,
             git_dirty=dirty,
             dataset_name=manifest.name,
             dataset_digest=manifest.digest,
             recipe=recipe.name,
-            recipe_hash=recipe.training_hash(manifest.digest),
+            recipe_hash=recipe.training_hash(manifest.digest, parts),
             run_name=name,
         )
         images, data, folder = within_home(recipe.data.root), within_home(recipe.training_root), run_folder(name)

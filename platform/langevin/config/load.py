@@ -14,7 +14,7 @@ from langevin.config.checks import check, check_sampling
 from langevin.config.model import MODEL
 from langevin.config.recipe import Recipe
 from langevin.config.sampling import Bound, Sample
-from langevin.config.trained import fill, latents_of, parts_said
+from langevin.config.trained import fill, latents_of, part_hashes, parts_said
 from langevin.config.validation import as_json, read_yaml, refused
 from langevin.data.manifest import Manifest
 from langevin.errors import CheckpointError, ConfigError
@@ -70,7 +70,7 @@ def description(recipe: Recipe, manifest: Manifest) -> dict[str, Any]:
     upsampling = {"upsampling": recipe.upsampling.plain()} if recipe.upsampling else {}
     return {
         "recipe": recipe.name,
-        "training": recipe.training_hash(read.digest),
+        "training": recipe.training_hash(read.digest, part_hashes(recipe)),
         "model": recipe.model.plain(),
         "sample": recipe.sample.plain(),
         "data": data | {"classes": list(manifest.classes)} | captions,

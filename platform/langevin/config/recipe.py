@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -197,9 +198,10 @@ class Recipe(Section):
         """The data set that the training reads: the images, or their latents, which name their images and their codec."""
         return self.latents.root if self.latents else self.data.root
 
-    def training_hash(self, dataset_digest: str) -> str:
+    def training_hash(self, dataset_digest: str, parts: Sequence[str] = ()) -> str:
         """12 hex digits of what decides the trained weights, the code included: a run is known by it, however many
-        workers it had. A training that is killed goes on; one whose code has changed since begins anew.
+        workers it had. A training that is killed goes on; one whose code has changed since begins anew. parts: sha256 of
+        the models that it is put together of.
         """
         train = self.train.plain()
         for beside in ("workers", "keep", "log_every", "validate_every", "checkpoint_every", "snapshot_every"):
@@ -209,10 +211,12 @@ class Recipe(Section):
             decides["upsampling"] = self.upsampling.plain()
         if weights := getattr(self.model, "perceptual", None):
             decides["perceptual"] = frozen.sha256(weights)
+        if parts:
+            decides["parts"] = list(parts)
         return digest(decides | {"code": code_digest()})
 
-    def run_name(self, dataset_digest: str) -> str:
-        return f"{self.name}-{self.training_hash(dataset_digest)[:8]}"
+    def run_name(self, dataset_digest: str, parts: Sequence[str] = ()) -> str:
+        return f"{self.name}-{self.training_hash(dataset_digest, parts)[:8]}"
 
 
 def digest(plain: Any) -> str:
