@@ -76,9 +76,9 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """A recipe with all its defaults, or what it would cost, or a registered model with its lineage."""
+    """A recipe with all its defaults, or what it would cost, or a registered model with its lineage both ways."""
     from langevin.config.load import load_recipe
-    from langevin.stages.show import lines, model
+    from langevin.stages.show import lines, model, model_lines
 
     if plan:
         from langevin.stages import plan_lines
@@ -88,7 +88,11 @@ def show(
         priced = run(Path(what), Machine(gpus, kind, utilisation, precision))
         _print(priced, as_json, plan_lines.lines(priced))
         return
-    shown = model(what) if what.startswith("models:") else load_recipe(Path(what)).plain()
+    if what.startswith("models:"):
+        found = model(what)
+        _print(found, as_json, model_lines(found))
+        return
+    shown = load_recipe(Path(what)).plain()
     _print(shown, as_json, lines(shown))
 
 
@@ -210,12 +214,36 @@ def sweep(
 
 
 @app.command()
-def promote(recipe: RecipeFile, as_json: Json = False) -> None:
+def tune(
+    search: Annotated[
+        Path, typer.Argument(metavar="SEARCH", help="a search, such as pipelines/searches/ddpm-digits.yaml")
+    ],
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Searches a recipe's settings: trainings with early stopping, then sampling settings; goes on where it stopped."""
+    from langevin.stages.found import lines
+    from langevin.stages.tune import tune as run
+
+    result = run(search, address)
+    _print(result, as_json, lines(result))
+
+
+@app.command()
+def promote(
+    recipe: RecipeFile,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="give @champion back to the version that held it before; again: further")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Registers the evaluated checkpoint; it becomes @champion if it is better, else @challenger."""
     from langevin.config.load import load_recipe
     from langevin.stages.promote import promote as run
+    from langevin.stages.promote import roll_back
 
-    result = run(load_recipe(recipe), recipe)
+    loaded = load_recipe(recipe)
+    result = roll_back(loaded) if rollback else run(loaded, recipe)
     _print(result, as_json, f"promote: {result['model']} is @{result['alias']} ({result['reason']})")
 
 

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from langevin.evaluation.bootstrap import Resampled
 from langevin.evaluation.classifier import Classifier
 from langevin.evaluation.compatibility import fidelity_part
 from langevin.evaluation.extractors import INCEPTION, ConvExtractor, Extractor, load_extractor, register
 from langevin.evaluation.frechet import fid_figures
 from langevin.evaluation.judge import Judge
+from langevin.evaluation.sets import FeatureSet
 from langevin.evaluation.suite import RealImages, audit_samples, chosen, evaluate_samples
 
 CLASSES = 10
@@ -62,10 +62,10 @@ def main() -> None:
     judge = Judge.train(train.images[:500], torch.arange(500) % CLASSES)
 
     def alone() -> None:
-        ours = Resampled.of(extractor.features(generated).features, 0, "generated", labels)
+        ours = FeatureSet.of(extractor.features(generated).features, 0, "generated", labels)
         some = chosen(len(train.images), len(generated), 0)
-        floor = Resampled.of(train.seen_by(extractor)[some], 0, "train", train.labels[some])  # type: ignore[index]
-        fid_figures(ours, Resampled.of(reference.seen_by(extractor), 0, "reference", reference.labels), floor)
+        floor = FeatureSet.of(train.seen_by(extractor)[some], 0, "train", train.labels[some])  # type: ignore[index]
+        fid_figures(ours, FeatureSet.of(reference.seen_by(extractor), 0, "reference", reference.labels), floor)
 
     def everything() -> None:
         evaluate_samples(generated, labels, reference, train, extractor, judge)

@@ -37,6 +37,8 @@ from .conftest import Call
         ("bound__calls", 1000, ["bound", "calls must be below the chain's 1000 steps"]),
         ("name", "a b", ["name = 'a b'", "pattern", "correct it"]),
         ("data__splits", {"train": 0.9, "test": 0.1}, ["data", "splits lacks validation"]),
+        ("promote", {"better": ["fid"], "no_worse": ["nll", "fid"]}, ["promote", "fid is named twice"]),
+        ("promote", {"no_wrose": ["nll"]}, ["promote.no_wrose", "did you mean promote.no_worse?"]),
     ],
 )
 def test_a_field_that_cannot_be_used(

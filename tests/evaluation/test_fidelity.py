@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from langevin.errors import DataError
-from langevin.evaluation.fidelity import fid
+from langevin.evaluation.frechet import fid
 from langevin.evaluation.statistics import Moments
 
 

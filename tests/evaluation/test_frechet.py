@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from langevin.evaluation.bootstrap import Resampled
-from langevin.evaluation.fidelity import fid
-from langevin.evaluation.frechet import _distance, extrapolated, fid_figure
+from langevin.evaluation.frechet import _distance, extrapolated, fid, fid_figure
+from langevin.evaluation.sets import FeatureSet
 from langevin.evaluation.statistics import Moments
 
 
@@ -31,12 +30,12 @@ def test_an_influence_is_what_one_image_more_changes(dim: int) -> None:
         assert step == pytest.approx(influence[place].item(), rel=0.03, abs=0.01 * influence.abs().max().item())
 
 
-def gaussians(n: int, m: int, means: Tensor, deviations: Tensor, seed: int) -> tuple[Resampled, Resampled]:
+def gaussians(n: int, m: int, means: Tensor, deviations: Tensor, seed: int) -> tuple[FeatureSet, FeatureSet]:
     """n of N(means, deviations^2) against m of N(0, 1)."""
     generator = torch.Generator().manual_seed(seed)
     one = torch.randn(n, len(means), generator=generator) * deviations + means
     other = torch.randn(m, len(means), generator=generator)
-    return Resampled.of(one, seed, "generated"), Resampled.of(other, seed, "reference")
+    return FeatureSet.of(one, seed, "generated"), FeatureSet.of(other, seed, "reference")
 
 
 PAIRS = {
@@ -91,7 +90,7 @@ def test_only_what_differs_within_classes_counts() -> None:
     labels = torch.arange(400) % 2
     images = torch.randn(400, 3, generator=generator) + 20 * labels[:, None] * torch.eye(3)[0]
     other = torch.randn(400, 3, generator=generator) * 1.5 + 20 * labels[:, None] * torch.eye(3)[0]
-    within = fid_figure(Resampled.of(images, 0, "a", labels), Resampled.of(other, 0, "b", labels))
-    across = fid_figure(Resampled.of(images, 0, "a"), Resampled.of(other, 0, "b"))
+    within = fid_figure(FeatureSet.of(images, 0, "a", labels), FeatureSet.of(other, 0, "b", labels))
+    across = fid_figure(FeatureSet.of(images, 0, "a"), FeatureSet.of(other, 0, "b"))
     assert within.value == across.value
     assert within.margin <= across.margin

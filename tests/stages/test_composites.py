@@ -23,6 +23,7 @@ from langevin.generation.writer import read_images
 from langevin.methods.cascade import of_stage
 from langevin.randomness import Keys, Noise
 from langevin.stages.encode import SEED
+from langevin.stages.show import model, model_lines
 from langevin.tracking.registry import Registry
 from langevin.tracking.store import tracking_uri
 from langevin.training import checkpoint as checkpoints
@@ -226,6 +227,45 @@ def test_a_cascade_is_promoted_and_generates_by_its_name(there: Path) -> None:
     assert found.labels is not None
     images = restore(checkpoint(there, "cascade")).sample(Keys.range(2, 0, 6), torch.tensor(found.labels))
     assert np.abs(found.images - (images.numpy() + 1) * 127.5).max() < 0.51
+
+
+def test_a_cascade_of_other_parts_leaves_the_one_before_as_it_was(copied: Path) -> None:
+    before = checkpoint(copied, "cascade")
+    ran(copied, ("train", "cascade"))
+    assert checkpoint(copied, "cascade").folder == before.folder  # of the same parts it is the same
+    recipe_of(copied, "upsampler", seed=1)
+    ran(copied, ("train", "upsampler"), ("train", "cascade"))
+    after = checkpoint(copied, "cascade")
+    assert after.sha256 != before.sha256
+    # a registered version points there
+    assert checkpoints.read(before.folder).sha256 == before.sha256
+
+
+def test_what_a_model_is_made_of_is_known_from_it_and_back(copied: Path) -> None:
+    cascade = model("models:/cascade/1")
+    assert [(part["recipe"], part["sha256"], part["models"]) for part in cascade["made_of"]] == [
+        (name, checkpoint(copied, name).sha256, []) for name in ("base", "upsampler")
+    ]
+    # the copy moved: what lies at the old place is still what was written
+    assert [(job["samples"], job["there"]) for job in cascade["generated"]] == [(6, True)]
+    ran(copied, ("promote", "codec"), ("promote", "latent"))
+    latent, codec = model("models:/latent/1"), model("models:/codec@champion")
+    (part,) = latent["made_of"]
+    assert (part["recipe"], part["sha256"], part["models"]) == (
+        "codec",
+        codec["weights"]["sha256"],
+        ["models:/codec/1"],
+    )
+    assert part["training_hash"] == codec["recipe"]["training_hash"]
+    assert (codec["made_of"], codec["part_of"], codec["generated"]) == ([], ["models:/latent/1"], [])
+    written = Manifest.load(copied / "out/data/latents")
+    assert (latent["latents"]["digest"], latent["latents"]["of"]) == (written.digest, latent["data"]["digest"])
+    assert latent["latents"]["codec_sha256"] == part["sha256"]
+    assert latent["latents"]["splits"]["test"]["samples"] == written.splits["test"].samples
+    text = model_lines(latent)
+    for said in (f"made of     codec (models:/codec/1), sha256 {part['sha256']}", f"latents     {written.digest} of "):
+        assert said in text
+    assert "part of     models:/latent/1" in model_lines(codec)
 
 
 def test_retraining_the_codec_makes_its_latents_stale_and_nothing_else(

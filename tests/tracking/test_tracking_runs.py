@@ -334,3 +334,19 @@ def test_mistakes_are_named(uri: str, tmp_path: Path) -> None:
         tracker.image("grid", 0, np.zeros((8, 8)))
     with pytest.raises(ValueError, match="ends as one of FINISHED, FAILED, KILLED"):
         tracker.close("60")  # type: ignore[arg-type]
+
+
+def test_children_and_their_parent_find_each_other_by_name_whoever_comes_first(uri: str, tmp_path: Path) -> None:
+    for number in (1, 2, 1):  # the first one again, as after a kill
+        with Tracker(uri, "digits", f"trial-{number}", tmp_path / f"trial-{number}") as tracker:
+            tracker.parent("search")
+    with Tracker(uri, "digits", "search", tmp_path / "search") as tracker:
+        tracker.params({"algorithm": "grid"})
+    runs = {run.info.run_name: run for run in all_runs(uri)}
+    assert sorted(runs) == ["search", "trial-1", "trial-2"]
+    assert len(all_runs(uri)) == 3
+    above = runs.pop("search")
+    assert above.data.params == {"algorithm": "grid"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {above.info.run_id}
+    with pytest.raises(ConfigError, match="cannot name"), Tracker(uri, "digits", "x", tmp_path / "x") as tracker:
+        tracker.parent("it's")

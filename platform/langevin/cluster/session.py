@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +24,13 @@ def cpus() -> int:
 def session(address: str | None, workers: int) -> Iterator[None]:
     """Ray for the duration of a job: at ``address`` ("auto" or host:port), else embedded with one CPU a worker.
 
-    An embedded cluster takes jobs only from who holds its token, which is made here and lives in this process.
+    An embedded cluster takes jobs only from who holds its token, which is made here and lives in this process. In a worker
+    of a cluster, such as a trial of a search, the session is that cluster's.
     ConfigError where there are fewer CPUs than workers, before anything is started where that can be known.
     """
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        yield
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")

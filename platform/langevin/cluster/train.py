@@ -20,17 +20,24 @@ from langevin.training.checkpoint import Checkpoint
 MAX_RESTARTS = 3
 
 
-def train(training: Training, address: str | None, workers: int, tell: Callable[[dict[str, Any]], None]) -> Checkpoint:
-    """Trains, or goes on where the run's last checkpoint ends; returns the last checkpoint. 0 workers: in this process.
+def train(
+    training: Training,
+    address: str | None,
+    workers: int,
+    tell: Callable[[dict[str, Any]], None],
+    threads: int | None = None,
+) -> Checkpoint:
+    """Trains to the training's goal, or goes on where the run's last checkpoint ends; returns the last checkpoint. 0
+    workers: in this process, with so many threads, one a CPU without.
 
     A dead worker restarts the group from the last checkpoint; after the driver's death, call again.
     """
-    images = training.parsed().train.images
+    images = training.goal
     done = checkpoints.latest(training.checkpoints)
     if done is None or done.images < images:
         with watched(Path(training.folder), tell):
             if workers == 0:
-                torch.set_num_threads(cpus())
+                torch.set_num_threads(threads or cpus())
                 work(asdict(training))
             else:
                 with session(address, workers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from langevin.cluster.observers import Bystander, FirstWorker
@@ -28,7 +29,7 @@ def work(config: dict[str, Any]) -> None:
     state = begun(recipe, manifest)
     if resumed := checkpoints.latest(training.checkpoints):
         checkpoints.load_state(resumed, state)
-    plan = plan_of(recipe)
+    plan = replace(plan_of(recipe), images=training.goal)  # the learning rate still goes by the recipe's images
     reader = Reader(training.data, "train", recipe.seed, plan.batch, parallel.rank(), parallel.world())
     reader.seek(state.images)
     if parallel.rank() != 0:

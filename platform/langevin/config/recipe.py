@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -136,6 +137,24 @@ class Evaluate(Section):
     seed: int = 1
 
 
+class Promote(Section):
+    """When the evaluated checkpoint takes the champion's place, by figures of its evaluation (fid, kid, nll, recall, ...).
+
+    better: in every one of these by more than the interval of the difference, FID (a codec's rFID) where none is named;
+    no_worse: in none of these worse by more than it.
+    """
+
+    better: tuple[str, ...] = ()
+    no_worse: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _once(self) -> Promote:
+        names = (*self.better, *self.no_worse)
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{twice[0]} is named twice")
+        return self
+
+
 class Generate(Section):
     """The batch job. model: which registered one; unit: images in a unit of work, which is one shard; prompts: a file of
     what a model that reads is asked for, one text a line, None for the captions of the data set's test images.
@@ -168,6 +187,7 @@ class Recipe(Section):
     sample: Sample = Sample()
     bound: Bound = Bound()
     evaluate: Evaluate = Evaluate()
+    promote: Promote = Promote()
     generate: Generate = Generate()
     report: Report = Report()
 
@@ -181,9 +201,10 @@ class Recipe(Section):
         """The data set that the training reads: the images, or their latents, which name their images and their codec."""
         return self.latents.root if self.latents else self.data.root
 
-    def training_hash(self, dataset_digest: str) -> str:
+    def training_hash(self, dataset_digest: str, parts: Sequence[str] = ()) -> str:
         """12 hex digits of what decides the trained weights, the code included: a run is known by it, however many
-        workers it had. A training that is killed goes on; one whose code has changed since begins anew.
+        workers it had. A training that is killed goes on; one whose code has changed since begins anew. parts: sha256 of
+        the models that it is put together of.
         """
         train = self.train.plain()
         for beside in ("workers", "keep", "log_every", "validate_every", "checkpoint_every", "snapshot_every"):
@@ -193,10 +214,12 @@ class Recipe(Section):
             decides["upsampling"] = self.upsampling.plain()
         if weights := getattr(self.model, "perceptual", None):
             decides["perceptual"] = frozen.sha256(weights)
+        if parts:
+            decides["parts"] = list(parts)
         return digest(decides | {"code": code_digest()})
 
-    def run_name(self, dataset_digest: str) -> str:
-        return f"{self.name}-{self.training_hash(dataset_digest)[:8]}"
+    def run_name(self, dataset_digest: str, parts: Sequence[str] = ()) -> str:
+        return f"{self.name}-{self.training_hash(dataset_digest, parts)[:8]}"
 
 
 def digest(plain: Any) -> str:

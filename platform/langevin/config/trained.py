@@ -68,11 +68,20 @@ def parts_of(recipe: Recipe) -> list[Checkpoint]:
     return [trained(name) for name in part_names(recipe)]
 
 
+def part_hashes(recipe: Recipe) -> list[str]:
+    """sha256 of their weights: with other ones it is another model, which must not take the place of the one before."""
+    return [part.sha256 for part in parts_of(recipe)]
+
+
 def parts_said(recipe: Recipe) -> dict[str, Any]:
-    """What the model's description says of its parts."""
+    """What the model's description says of its parts: their own, and which weights they had."""
     if isinstance(recipe.model, sections.Cascade):
-        return {"parts": [part.model for part in parts_of(recipe)]}
-    return {"codec": codec_of(recipe).model} if recipe.latents else {}
+        return {"parts": [_said(part) for part in parts_of(recipe)]}
+    return {"codec": _said(codec_of(recipe))} if recipe.latents else {}
+
+
+def _said(part: Checkpoint) -> dict[str, Any]:
+    return part.model | {"sha256": part.sha256}
 
 
 def fill(recipe: Recipe, module: nn.Module) -> None:

@@ -11,7 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from langevin.data.sources.shapes import BACKGROUNDS, COLOURS, RADII, SHAPES, Scene, Thing, coverage
-from langevin.evaluation.intervals import Figure, proportion
+from langevin.evaluation.intervals import Figure, share
 
 SMALLEST = 0.011  # of the image's area: 40 % of the smallest shape; what is less is a speck and no object
 CENTROID = {"triangle": 3**0.5 / 6}  # how far below the middle of its box a shape's centroid lies, in radii; else 0
@@ -55,7 +55,7 @@ def caption_accuracy(images: np.ndarray | Tensor, attributes: Sequence[Mapping[s
     right["both"] = [shape and colour for shape, colour in zip(right["shape"], right["colour"], strict=True)]
     right["count"] = [len(one.objects) == len(other.objects) for one, other in zip(asked, found, strict=True)]
     right["background"] = [one.background == other.background for one, other in zip(asked, found, strict=True)]
-    return {name: proportion(sum(values), len(values)) for name, values in right.items()}
+    return {name: share(values) for name, values in right.items()}
 
 
 def match(asked: Sequence[Thing], found: Sequence[Thing]) -> list[tuple[Thing, Thing | None]]:

@@ -17,7 +17,6 @@ from scipy import stats
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from langevin.evaluation.bootstrap import blocks
 from langevin.evaluation.intervals import Z
 from langevin.randomness import Keys, Noise
 
@@ -123,7 +122,9 @@ def categorical(values: Sequence[int] | Tensor, names: Sequence[str]) -> Table:
 def _exchanges(n: int, m: int, seed: int) -> Tensor:
     """(PERMUTATIONS, n + m) 1 where an image counts as generated: n of each row."""
     like, drawn = torch.empty(1, n + m), []
-    for keys in blocks(Keys.range(seed, 0, PERMUTATIONS), n + m):
+    rows = max(1, 2**20 // (n + m))  # of noise in memory at a time: some 10^6 numbers
+    for start in range(0, PERMUTATIONS, rows):
+        keys = Keys.range(seed, start, min(start + rows, PERMUTATIONS))
         uniform = Noise(keys).uniform("audit", like.expand(len(keys), -1))
         drawn.append(torch.zeros(uniform.shape, dtype=torch.float64).scatter_(1, uniform.topk(n).indices, 1.0))
     return torch.cat(drawn)

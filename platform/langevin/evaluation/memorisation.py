@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from langevin.evaluation.intervals import Figure, proportion
-
-ROWS = 1024  # images whose distances to all others are in memory at a time
+from langevin.evaluation.intervals import Figure, share
+from langevin.evaluation.nearest import about, nearest
 
 
 def authenticity(images: Tensor, train: Tensor) -> Figure:
@@ -17,23 +16,20 @@ def authenticity(images: Tensor, train: Tensor) -> Figure:
     distribution have about a half, so the figure of the test images stands beside it as ``authenticity_floor``; well
     below it, a model repeats what it has seen. Noise has 1: it says nothing about quality. Features (N, d), (M, d).
     """
-    distance, nearest = _nearest(images, train)
-    asked, place = torch.unique(nearest, return_inverse=True)
-    own, _ = _nearest(train[asked], train, asked)
-    authentic = distance > own[place]
-    return proportion(int(authentic.sum()), len(images))
+    place = _nearest(images, train)
+    asked, back = torch.unique(place, return_inverse=True)
+    others = _nearest(train[asked], train, own=asked)
+    authentic = _distance(images, train[place]) > _distance(train[asked], train[others])[back]
+    return share(authentic.tolist())
 
 
-def _nearest(images: Tensor, train: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Distance to the nearest training image and its place, (N,) each. places: an image's own place, which is left out."""
-    distances, found = [], []
-    images, train = images.double(), train.double()  # in float32 a copy would lie 1e-3 away
-    for start in range(0, len(images), ROWS):
-        between = torch.cdist(images[start : start + ROWS], train)
-        if places is not None:
-            own = places[start : start + ROWS]
-            between[torch.arange(len(own)), own] = torch.inf
-        values, indices = between.min(dim=1)
-        distances.append(values)
-        found.append(indices)
-    return torch.cat(distances), torch.cat(found)
+def _nearest(images: Tensor, train: Tensor, own: Tensor | None = None) -> Tensor:
+    """(N,) the place of the nearest training image."""
+    middle = train.double().mean(dim=0)
+    _, places = nearest(about(middle, images), about(middle, train), 1, own)
+    return places[:, 0]
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """(N,) of a pair each, in float64: by products in float32 a copy would lie 1e-3 away."""
+    return (a.double() - b.double()).norm(dim=1)

@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from langevin.evaluation import judge
-from langevin.evaluation.fidelity import FORMULAS
+from langevin.evaluation import inception, judge, kid, neighbours
 
+FORMULAS = (
+    f"torch-fidelity 0.4.0; KID: {kid.SUBSETS} subsets of min({kid.SUBSET_LIMIT}, n/2); "
+    f"inception score: {inception.SPLITS} splits; precision, recall: k = {neighbours.NEIGHBOURS}; "
+    f"density, coverage: k = {neighbours.DENSITY_NEIGHBOURS}; intervals by influence"
+)
 NESTED = ("sampling", "others")
 
 

@@ -6,43 +6,28 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from langevin.errors import ConfigError, DataError, NumericsError
 from langevin.evaluation.audit import AUDITED, Aspect, audit, looks
-from langevin.evaluation.bootstrap import RESAMPLES, Resampled, kid_figure
 from langevin.evaluation.extractors import Extractor
-from langevin.evaluation.fidelity import inception_score, kid
 from langevin.evaluation.frechet import extrapolated, fid_figure, fid_figures
-from langevin.evaluation.intervals import Figure, inception_figure
+from langevin.evaluation.inception import inception_figure
+from langevin.evaluation.intervals import Figure
 from langevin.evaluation.judge import Verdicts
+from langevin.evaluation.kid import kid_figure
 from langevin.evaluation.memorisation import authenticity
 from langevin.evaluation.neighbours import neighbour_figures
+from langevin.evaluation.sets import FeatureSet
 from langevin.evaluation.specification import MetricSpec, plain
 from langevin.evaluation.threads import in_threads
 from langevin.protocols import Cond, Samples, on_device, rows
 from langevin.randomness import Keys, Noise
 
 FEWEST = 50  # images a set: below, ten splits and a covariance have nothing to stand on
-HIGHER_IS_BETTER = frozenset(
-    {
-        "inception_score",
-        "precision",
-        "recall",
-        "density",
-        "coverage",
-        "authenticity",
-        "recognised",
-        "clip_score",
-        "psnr",
-    }
-)
-FLOORS = frozenset(
-    {"fid_floor", "authenticity_floor", "fd_dinov2_floor", "clip_score_floor"}
-)  # say something about the data, not about the model
-FEWER = frozenset({"fid_half", "fid_three_quarters"})  # of fewer images, beside FID to show how it falls with n
 
 
 @dataclass(frozen=True)
@@ -61,7 +46,8 @@ class Evaluation:
 
     def to_json(self) -> str:
         """Plain JSON with sorted keys and floats of 6 digits: the same evaluation gives the same bytes."""
-        return json.dumps(plain(asdict(self)) | {"spec_hash": self.spec.hash}, indent=2, sort_keys=True) + "\n"
+        said = asdict(self) | {"figures": _said(self.figures), "classes": _said(self.classes)}
+        return json.dumps(plain(said) | {"spec_hash": self.spec.hash}, indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
@@ -80,37 +66,6 @@ class Evaluation:
         return evaluation
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One figure in two evaluations. change: after - before; margin: its 95 % half-width; gain: > 0 is better."""
-
-    before: Figure
-    after: Figure
-    change: float
-    margin: float
-    gain: float
-
-    @property
-    def better(self) -> bool:
-        """Better by more than the interval."""
-        return self.gain > self.margin
-
-
-def compare(before: Evaluation, after: Evaluation) -> dict[str, Comparison]:
-    """The figures that both have. Raises ConfigError that names what differs where the specs do."""
-    if before.spec.hash != after.spec.hash:
-        differing = before.spec.differences(after.spec)
-        found = "; ".join(f"{name}: {ours!r} against {theirs!r}" for name, (ours, theirs) in differing.items())
-        raise ConfigError(
-            f"results of different specs are not compared: {found}",
-            field="spec",
-            value=f"{before.spec.hash} against {after.spec.hash}",
-            mend="evaluate both with one spec",
-        )
-    names = [name for name in before.figures if name in after.figures and name not in FLOORS | FEWER]
-    return {name: _comparison(name, before.figures[name], after.figures[name]) for name in names}
-
-
 def draw(
     model: Samples,
     cond: Cond,
@@ -120,16 +75,18 @@ def draw(
     progress: Callable[[int], None] | None = None,
     device: torch.device | str = "cpu",
     threads: int = 1,
+    first: int = 0,
 ) -> Tensor:
     """``count`` samples: (N, C, H, W) float32 in [-1, 1] on the CPU; sample i depends on seed, i and condition i alone.
 
     cond: of all of them, such as (N,) int64 labels; batch: samples at a time, another one moves a sample by rounding
-    only; threads: batches at a time; progress: called with the number done so far. Raises NumericsError that names a
+    only; threads: batches at a time; first: the sample to begin with, of which ``count`` is the one after the last;
+    progress: called with the number done so far. Raises NumericsError that names a
     sample that is not finite.
     """
     if batch < 1:
         raise ConfigError("is not a number of samples at a time", field="batch", value=batch, mend="give at least 1")
-    if count < 1:
+    if count <= first:
         raise ConfigError("there is nothing to draw", field="count", value=count, mend="draw at least one sample")
     finished: list[int] = []  # appended to by the threads; list.append is atomic
 
@@ -146,7 +103,7 @@ def draw(
             progress(sum(finished))
         return images
 
-    return torch.cat(in_threads(part, range(0, count, batch), threads))
+    return torch.cat(in_threads(part, range(first, count, batch), threads))
 
 
 @dataclass(frozen=True)
@@ -172,7 +129,6 @@ def evaluate_samples(
     extractor: Extractor,
     judge: Verdicts,
     seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> dict[str, Figure]:
     """FID with its floor and what it would be at other n, KID, inception score, precision, recall, density, coverage,
     authenticity, recognised, all from one pass of features.
@@ -182,18 +138,18 @@ def evaluate_samples(
     """
     _enough(len(generated), len(reference.images), len(train.images), extractor.dim)
     found, real, seen = extractor.features(generated), reference.seen_by(extractor), train.seen_by(extractor)
-    ours = Resampled.of(found.features, seed, "generated", labels, resamples)
-    theirs = Resampled.of(real, seed, "reference", reference.labels, resamples)
+    ours = FeatureSet.of(found.features, seed, "generated", labels)
+    theirs = FeatureSet.of(real, seed, "reference", reference.labels)
     some = chosen(len(train.images), len(generated), seed)
-    known = Resampled.of(seen[some], seed, "train", None if train.labels is None else train.labels[some], resamples)
+    known = FeatureSet.of(seen[some], seed, "train", None if train.labels is None else train.labels[some])
     fids = fid_figures(ours, theirs, known)
     return {
         "fid": fids.fid,
         "fid_floor": fids.floor,
         "fid_ratio": fids.ratio,
         **extrapolated(fids.fid, ours, theirs),
-        "kid": kid_figure(kid(found.features, real, seed), ours, theirs),
-        "inception_score": inception_figure(inception_score(found.logits, seed), len(generated)),
+        "kid": kid_figure(ours, theirs, seed),
+        "inception_score": inception_figure(found.logits, labels, seed),
         **neighbour_figures(ours, theirs),
         "authenticity": authenticity(found.features, seen),
         "authenticity_floor": authenticity(real, seen),
@@ -206,11 +162,11 @@ def evaluate_fd(
 ) -> dict[str, Figure]:
     """fd_NAME, fd_NAME_floor: Fréchet distance by another extractor's features. Arguments as of ``evaluate_samples``."""
     some = chosen(len(train.images), len(generated), seed)
-    ours = Resampled.of(extractor.features(generated).features, seed, "generated", labels)
-    theirs = Resampled.of(reference.seen_by(extractor), seed, "reference", reference.labels)
+    ours = FeatureSet.of(extractor.features(generated).features, seed, "generated", labels)
+    theirs = FeatureSet.of(reference.seen_by(extractor), seed, "reference", reference.labels)
     known = train.seen_by(extractor)[some], None if train.labels is None else train.labels[some]
     name = f"fd_{extractor.name}"
-    floor = fid_figure(Resampled.of(known[0], seed, "train", known[1]), theirs)
+    floor = fid_figure(FeatureSet.of(known[0], seed, "train", known[1]), theirs)
     return {name: fid_figure(ours, theirs), f"{name}_floor": floor}
 
 
@@ -249,14 +205,8 @@ def chosen(count: int, size: int, seed: int) -> Tensor:
     return Noise(Keys.range(seed, 0, count)).uniform("floor", like).argsort()[:size]
 
 
-def _comparison(name: str, before: Figure, after: Figure) -> Comparison:
-    change = after.value - before.value
-    margin = (before.margin**2 + after.margin**2) ** 0.5
-    return Comparison(before, after, change, margin, change if _higher_is_better(name) else -change)
-
-
-def _higher_is_better(name: str) -> bool:
-    return name in HIGHER_IS_BETTER or name.startswith(("caption_", "heldout_"))
+def _said(figures: Mapping[str, Figure]) -> dict[str, Any]:
+    return {name: figure.plain() for name, figure in figures.items()}
 
 
 def _figures(table: Mapping[str, Mapping[str, float]]) -> dict[str, Figure]:

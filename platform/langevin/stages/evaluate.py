@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
 from langevin.errors import RegistryError
 from langevin.evaluation.intervals import Figure
-from langevin.evaluation.suite import Evaluation
+from langevin.evaluation.paired import differences
+from langevin.evaluation.suite import Evaluation, plain
 from langevin.reporting.sheets import contact_sheet
 from langevin.stages.evaluator import Evaluator
 from langevin.stages.outputs import Outputs, read_json, write_json, write_text
@@ -61,7 +61,7 @@ def evaluate(recipe: Recipe) -> dict[str, Any]:
         "parameters": parameters,
         "judge_accuracy": evaluator.judge.accuracy(evaluator.test.images, evaluator.test.labels),  # type: ignore[arg-type]
         "evaluation": ours.to_json(),
-        "champion": champion and {"model": champion.uri, "evaluation": theirs.to_json() if theirs else None},
+        "champion": champion and theirs and {"model": champion.uri, **_beside(theirs, ours)},
     }
     write_json(outputs.evaluation, result)
     write_json(outputs.metrics, _metrics(ours, theirs))
@@ -84,18 +84,25 @@ def _measure_champion(champion: ModelVersion, evaluator: Evaluator, stage: Stage
     return evaluator.measure(model, evaluator.images(model, len(evaluator.labels), stage, before), stage)
 
 
+def _beside(theirs: Evaluation, ours: Evaluation) -> dict[str, Any]:
+    """The champion's figures, and by how much ours differ, with intervals in which what both share cancels."""
+    apart = {name: plain(figure.plain()) for name, figure in differences(theirs.figures, ours.figures).items()}
+    return {"evaluation": theirs.to_json(), "differences": apart}
+
+
 def _metrics(ours: Evaluation, theirs: Evaluation | None) -> dict[str, Any]:
     """For `dvc metrics`: value, interval and n of every figure, and the champion's values beside them."""
-    plain: dict[str, Any] = {name: _plain(figure) for name, figure in ours.figures.items()}
-    plain["spec"] = ours.spec.hash
+    found: dict[str, Any] = {name: _plain(figure) for name, figure in ours.figures.items()}
+    found["spec"] = ours.spec.hash
     if theirs:
-        plain["champion"] = {name: figure.value for name, figure in theirs.figures.items()}
-    return plain
+        found["champion"] = {name: figure.value for name, figure in theirs.figures.items()}
+    return found
 
 
 def _plain(figure: Figure) -> dict[str, Any]:
-    values = asdict(figure)
-    return {name: float(f"{v:.6g}") if isinstance(v, float) else v for name, v in values.items() if name != "unit"}
+    values: dict[str, Any] = plain(figure.plain())
+    del values["unit"]
+    return values
 
 
 def _track(

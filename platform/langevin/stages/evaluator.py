@@ -24,16 +24,15 @@ from langevin.data.reader import attributes_of, read_split
 from langevin.data.records import texts_of
 from langevin.evaluation.attributes import caption_accuracy
 from langevin.evaluation.audit import Aspect
-from langevin.evaluation.bootstrap import Resampled
 from langevin.evaluation.cache import FeatureCache
 from langevin.evaluation.extractors import Extractor
-from langevin.evaluation.fidelity import fid
-from langevin.evaluation.frechet import fid_figure
+from langevin.evaluation.frechet import fid, fid_figure
 from langevin.evaluation.intervals import Figure, mean
 from langevin.evaluation.judge import Judge, Parser, Verdicts
 from langevin.evaluation.nll import UNIT, nll
 from langevin.evaluation.pretrained import Clip, Dinov2, load_clip, load_dinov2
 from langevin.evaluation.reconstruction import psnr_figure
+from langevin.evaluation.sets import FeatureSet
 from langevin.evaluation.statistics import Moments
 from langevin.evaluation.suite import (
     Evaluation,
@@ -59,8 +58,9 @@ QUANTISATION = "levels floor((x + 1) / 2 (L - 1) + 1/2) clipped, stored as bytes
 class Evaluator:
     """The data, the extractor and the judge of one recipe, ready for any number of checkpoints."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, threads: int | None = None) -> None:
+        """threads: batches at a time; one a CPU without."""
+        self.recipe, self.threads = recipe, threads or cpus()
         self.root = root = within_home(recipe.data.root)
         self.manifest = Manifest.load(root)
         self.extractor: Extractor = extractor_of(recipe)
@@ -68,15 +68,17 @@ class Evaluator:
         self.test = self._known("test", self.extractor)
         self.test_batch = read_split(root, "test")
         assert self.train.labels is not None
-        # images that can be read need no trained judge
-        self.judge: Verdicts = (
-            Parser(self.manifest.classes)
-            if self.manifest.captions
-            else Judge.train(self.train.images, self.train.labels)
-        )
         # the classes in the proportions of the training images: another mix would itself count as a distance
         self.labels = _spread(self.train.labels, recipe.evaluate.images)
         self.asked, self.places = _alike(self.test_batch, self.labels)
+
+    @cached_property
+    def judge(self) -> Verdicts:
+        """Images that can be read need no trained judge."""
+        if self.manifest.captions:
+            return Parser(self.manifest.classes)
+        assert self.train.labels is not None
+        return Judge.train(self.train.images, self.train.labels)
 
     @property
     def spec(self) -> MetricSpec:
@@ -172,25 +174,24 @@ class Evaluator:
             figures |= {f"{HELDOUT}_{name}": figure for name, figure in shown.items()}
         return figures
 
-    def _drawn(self, model: Samples, cond: Cond, count: int, stage: Stage, before: int) -> Tensor:
+    def _drawn(self, model: Samples, cond: Cond, count: int, stage: Stage, before: int, first: int = 0) -> Tensor:
         section = self.recipe.evaluate
-        drawn = draw(
-            model, cond, count, section.seed, section.batch, lambda done: stage.at(before + done), threads=cpus()
-        )
+        drawn = draw(model, cond, count, section.seed, section.batch, lambda done: stage.at(before + done),
+                     threads=self.threads, first=first)  # fmt: skip
         return as_bytes(drawn, self.manifest.levels)
 
     def _again(self, model: Reconstructs, images: Tensor) -> Tensor:
         parts = images.split(self.recipe.evaluate.batch)
-        return as_bytes(torch.cat(in_threads(model.reconstruct, parts, cpus())), self.manifest.levels)
+        return as_bytes(torch.cat(in_threads(model.reconstruct, parts, self.threads)), self.manifest.levels)
 
     def _likelihood(self, model: Bounded) -> dict[str, Figure]:
         """The bound on the test images, with its parts, and what other bounds the model has."""
         section, dims = self.recipe.evaluate, self.test_batch.images[0].numel()
         batches = [self.test_batch[at : at + section.batch] for at in range(0, len(self.test_batch), section.batch)]
-        figures = nll(model, batches, section.seed, dims, threads=cpus(), draws=NLL_DRAWS).figures()
+        figures = nll(model, batches, section.seed, dims, threads=self.threads, draws=NLL_DRAWS).figures()
         if isinstance(model, BoundsOtherwise):
             others = in_threads(
-                lambda part: model.other_bounds(part, Keys(section.seed, part.ordinals)), batches, cpus()
+                lambda part: model.other_bounds(part, Keys(section.seed, part.ordinals)), batches, self.threads
             )
             for name in others[0]:
                 nats = torch.cat([found[name] for found in others])
@@ -200,14 +201,35 @@ class Evaluator:
     def _reconstruction(self, model: Reconstructs) -> dict[str, Figure]:
         """Of the test images: FID of what the model makes of them again against them, with how far each is from its own."""
         again, seed = self._again(model, self.test_batch.images), self.recipe.evaluate.seed
-        found = Resampled.of(self.extractor.features(again).features, seed, "reconstructed", self.test.labels)
-        real = Resampled.of(self.test.seen_by(self.extractor), seed, "reference", self.test.labels)
+        found = FeatureSet.of(self.extractor.features(again).features, seed, "reconstructed", self.test.labels)
+        real = FeatureSet.of(self.reference, seed, "reference", self.test.labels)
         return {"rfid": fid_figure(found, real), "psnr": psnr_figure(self.test.images, again)}
+
+    def features(self, model: Samples, first: int, count: int, stage: Stage, before: int = 0) -> Tensor:
+        """Of the samples ``first`` to ``count`` of the evaluation's seed, as ``images`` draws them: (count - first, d)."""
+        cond = rows(condition_of(model, self.asked), 0, count)
+        return self.extractor.features(self._drawn(model, cond, count, stage, before, first)).features
+
+    @property
+    def reference(self) -> Tensor:
+        """Features of the test images, (N, d)."""
+        return self.test.seen_by(self.extractor)
+
+    def nll(self, model: Bounded) -> float:
+        """The bound on the test images, in bits/dim."""
+        return self._likelihood(model)["nll"].value
+
+    @cached_property
+    def _moments(self) -> Moments:
+        return Moments.of(self.reference)
+
+    def fid_of(self, features: Tensor) -> float:
+        """FID of samples by their features (N, d) against the test images."""
+        return fid(Moments.of(features), self._moments)
 
     def fid(self, samples: Tensor) -> float:
         """FID of samples (N, C, H, W) uint8 against the test images."""
-        features = self.extractor.features(samples).features
-        return fid(Moments.of(features), Moments.of(self.test.seen_by(self.extractor)))
+        return self.fid_of(self.extractor.features(samples).features)
 
 
 def network_calls(model: Any, like: Batch) -> int | None:

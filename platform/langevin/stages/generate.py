@@ -13,6 +13,7 @@ from langevin.config.recipe import Recipe
 from langevin.errors import ConfigError
 from langevin.generation.ledger import finish, request_of
 from langevin.generation.plan import Request
+from langevin.stages.ancestry import record_generated
 from langevin.stages.outputs import Outputs
 from langevin.stages.progress import Stage, say
 from langevin.stages.prompts import prompts_for
@@ -31,7 +32,8 @@ def generate(
     """
     recipe = recipe.model_copy(update={"generate": recipe.generate.model_copy(update=given)})
     section = recipe.generate
-    version = Registry(tracking_uri(home())).resolve(recipe.serving)
+    registry = Registry(tracking_uri(home()))
+    version = registry.resolve(recipe.serving)
     checkpoint = checkpoints.read(Path(version.source))
     if "upsampling" in checkpoint.model:
         raise ConfigError("enlarges images, and has none to enlarge", file=path, field="generate.model", value=version.uri,
@@ -53,6 +55,7 @@ def generate(
         with Stage("generate", request.n) as stage:
             generate_on(request, str(version.source), folder.absolute(), address, section.workers, stage.at)
     manifest = finish(folder, request)
+    record_generated(registry, version, request, folder, manifest["digest"])
     return {"model": request.model, "samples": request.n, "folder": str(folder), "digest": manifest["digest"]}
 
 

@@ -17,7 +17,7 @@ from langevin.stages.outputs import write_text
 from langevin.stages.pictures import samples, training, way
 from langevin.stages.reconstructions import between, enlarged, returned
 from langevin.stages.subject import Part, Subject
-from langevin.stages.summary import number, rows, what_was_measured
+from langevin.stages.summary import COLUMNS, number, rows, what_was_measured
 from langevin.stages.swept import sweeps
 
 # In the page's order; each is None of a model that does not have it.
@@ -89,9 +89,8 @@ def _metrics(subject: Subject) -> Part:
         f"extractor {spec.extractor} (sha256 {spec.extractor_sha256[:12]}{accuracy}); judge {spec.judge}, "
         f"{evaluated['judge_accuracy']:.1%} right on test; formulas {spec.formulas}."
     )
-    columns = ("figure", "value", "95 % interval", "n", "champion before")
     picture = fid_by_number(subject)
-    return Part("Metrics", "", {"fid-by-n": picture} if picture else {}, Table(columns, tuple(rows(evaluated)), note))
+    return Part("Metrics", "", {"fid-by-n": picture} if picture else {}, Table(COLUMNS, tuple(rows(evaluated)), note))
 
 
 def _lineage(subject: Subject) -> tuple[tuple[str, str], ...]:

@@ -14,7 +14,7 @@ from langevin.cluster.training import Training
 from langevin.config.load import build, description
 from langevin.config.paths import home, within_home
 from langevin.config.recipe import Recipe
-from langevin.config.trained import codec_of, latents_of, parts_of
+from langevin.config.trained import codec_of, latents_of, part_hashes, parts_of
 from langevin.data.manifest import Manifest
 from langevin.data.reader import Reader
 from langevin.errors import CheckpointError
@@ -67,7 +67,7 @@ def _leave(recipe: Recipe, training: Training, manifest: Manifest, last: Checkpo
         "sha256": last.sha256,
         "images": last.images,
         "dataset_digest": manifest.digest,
-        "recipe_hash": recipe.training_hash(manifest.digest),
+        "recipe_hash": recipe.training_hash(manifest.digest, part_hashes(recipe)),
     }
     outputs = Outputs.of(recipe)
     _write_history(outputs.history, training, recipe)
@@ -84,7 +84,7 @@ def _put_together(recipe: Recipe, training: Training, manifest: Manifest, model:
 
 def _check(checkpoint: Checkpoint, recipe: Recipe, manifest: Manifest) -> None:
     """CheckpointError for one that another training left here: a complete one would pass for ours unread."""
-    found, ours = checkpoint.model.get("training"), recipe.training_hash(manifest.digest)
+    found, ours = checkpoint.model.get("training"), recipe.training_hash(manifest.digest, part_hashes(recipe))
     if found != ours:
         raise CheckpointError(
             f"is not of this recipe's training ({ours}): it may be of another architecture",

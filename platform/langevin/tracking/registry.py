@@ -135,6 +135,34 @@ class Registry:
             version = self._registered(client, name).aliases.get(alias)
             return None if version is None else int(version)
 
+    def holder(self, name: str, alias: str) -> ModelVersion | None:
+        """The version that an alias points to; None where there is no such alias or no such model."""
+        try:
+            return self.resolve(f"models:/{name}@{alias}")
+        except RegistryError:
+            return None
+
+    def tagged(self, tag: str, value: str) -> list[ModelVersion]:
+        """The versions of any model that carry a tag with this value, by name and number."""
+        with self._client() as client:
+            pages = _pages(client.search_model_versions, f"tags.`{tag}` = '{value}'")
+            found = sorted((version.name, int(version.version)) for version in pages)
+        return [self.resolve(f"models:/{name}/{version}") for name, version in found]
+
+    def model_tags(self, name: str) -> dict[str, str]:
+        """The tags of a registered model, none for one that is not there."""
+        with self._client() as client:
+            try:
+                return dict(self._registered(client, name).tags)
+            except RegistryError:
+                return {}
+
+    def tag_model(self, name: str, tags: Mapping[str, str]) -> None:
+        """Adds tags to a registered model; the last value of a key stays."""
+        with self._client() as client:
+            for key, value in tags.items():
+                client.set_registered_model_tag(name, key, value)
+
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Points an alias ("champion") to a version, away from where it pointed before."""
         self._get(f"models:/{name}/{version}", name, version)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 RUN_TAG = "langevin.run"  # the run's name: its identity, through every restart
+PARENT_TAG = "mlflow.parentRunId"
 BATCHED = ("metrics", "params", "tags")  # kinds of records that travel together
 METRICS_A_CALL, _PAIRS_A_CALL = 1000, 100  # MLflow's limits for log_batch
 _PARAM_LENGTH, _TAG_LENGTH, _DIGEST_LENGTH = 6000, 8000, 36
@@ -84,6 +85,8 @@ class RemoteRun:
                     self._send_artifact(record, payload)
                 case "dataset":
                     self._send_dataset(record)
+                case "parent":
+                    self._send_parent(record)
                 case "status":
                     self._send_status(record)
         self._send_values([record for record in records if record["kind"] in BATCHED])
@@ -166,6 +169,11 @@ class RemoteRun:
         dataset = Dataset(record["name"], record["digest"][:_DIGEST_LENGTH], scheme, json.dumps({"uri": source}))
         context = InputTag("mlflow.data.context", record["context"])
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, tags=[context])])
+
+    def _send_parent(self, record: Record) -> None:
+        experiment_id = self.client.get_run(self.run_id).info.experiment_id
+        above, _ = open_run(self.client, experiment_id, record["name"], record["t"])
+        self.client.set_tag(self.run_id, PARENT_TAG, above.info.run_id)
 
     def _send_status(self, record: Record) -> None:
         if record["status"] == "RUNNING":

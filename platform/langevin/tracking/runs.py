@@ -98,6 +98,12 @@ class Tracker:
         """What the run read. digest: 36 characters of it count; source: a path or URI; context: "training", ..."""
         self._append("dataset", name=name, digest=digest, source=str(source), context=context)
 
+    def parent(self, name: str) -> None:
+        """The run of this name, in the same experiment, above this one: MLflow's UI shows one below the other, one level
+        deep. It is made where there is none yet; the last parent stays.
+        """
+        self._append("parent", name=_owner("parent", name)["name"])
+
     def deliver(self, timeout_s: float) -> bool:
         """Tries to hand over now all that was reported; whether it is there."""
         deadline = time.monotonic() + timeout_s

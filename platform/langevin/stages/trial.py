@@ -1,0 +1,96 @@
+"""One trial of a search, in a worker: the recipe's own training brought to a rung, and measured there."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from langevin.cluster.train import train
+from langevin.cluster.training import Training
+from langevin.config.recipe import Recipe
+from langevin.errors import CheckpointError, NumericsError
+from langevin.protocols import Samples
+from langevin.stages.evaluator import Evaluator, network_calls
+from langevin.stages.progress import Stage
+from langevin.tracking.runs import Tracker
+from langevin.tracking.store import locked
+from langevin.training import checkpoint as checkpoints
+from langevin.training.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a worker is told. rungs: in images; measured_by: the searched recipe, as JSON, by whose data, extractor, seed and
+    sampling every trial is measured; search: its name, under which the figures stand in MLflow.
+    """
+
+    training: Training
+    rungs: tuple[int, ...]
+    workers: int
+    measured_by: str
+    objectives: tuple[str, ...]
+    search: str
+
+
+def advance(trial: Trial, rung: int) -> dict[str, float]:
+    """Trains on to the rung, which is a place on the way of the whole training, learning rate and all, and measures there.
+
+    images: seen; and each objective, infinite where the training or its samples were. What is trained that far already,
+    by this search or another or by `langevin train`, is only measured.
+    """
+    os.environ["LANGEVIN_HOME"] = trial.training.home
+    training = replace(trial.training, pause=trial.rungs[rung])
+    folder = Path(training.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock"):  # after a kill of the driver, what it left may still be writing here for a moment
+        try:
+            train(training, None, trial.workers, lambda _: None, threads=1)
+            reached = at(training, trial.rungs[rung])
+            figures = _measured(reached, trial)
+        except NumericsError:
+            last = checkpoints.latest(training.checkpoints)
+            return {"images": last.images if last else 0, **dict.fromkeys(trial.objectives, math.inf)}
+        with Tracker(training.tracking_uri, training.recipe["name"], training.name, folder) as tracker:
+            tracker.parent(trial.search)
+            tracker.metrics(reached.images, {f"{trial.search}/{name}": value for name, value in figures.items()})
+    return {"images": reached.images, **figures}
+
+
+def at(training: Training, images: int) -> Checkpoint:
+    """The training's checkpoint at these images; the next one where it is gone, of a training that went further."""
+    found = next((one for one in checkpoints.every(training.checkpoints) if one.images >= images), None)
+    if found is None:
+        raise CheckpointError(f"holds no checkpoint of {images} images", file=training.checkpoints, mend="search again")
+    return found
+
+
+def _measured(checkpoint: Checkpoint, trial: Trial) -> dict[str, float]:
+    evaluator = _evaluator(trial.measured_by)
+    model, section = evaluator.model(checkpoint), evaluator.recipe.evaluate
+    figures: dict[str, float] = {}
+    for objective in trial.objectives:
+        match objective:
+            case "fid":
+                count = min(section.curve_images, section.images)
+                with Stage("fid", count) as stage:
+                    features = evaluator.features(model, 0, count, stage)
+                figures["fid"] = evaluator.fid_of(features)
+            case "nll":
+                figures["nll"] = evaluator.nll(model)
+            case "network_calls":
+                figures["network_calls"] = float(calls_of(model, evaluator))
+    return figures
+
+
+def calls_of(model: Samples, evaluator: Evaluator) -> int:
+    """How often a sample goes through a network; 0 where that is not known."""
+    return network_calls(model, evaluator.asked[:1]) or 0
+
+
+@functools.lru_cache(maxsize=1)
+def _evaluator(recipe: str) -> Evaluator:
+    """One a process: trials follow one another in it."""
+    return Evaluator(Recipe.model_validate_json(recipe), threads=1)
