@@ -28,7 +28,7 @@ FLOORS = frozenset(
 )  # say something about the data, not about the model
 FEWER = frozenset({"fid_half", "fid_three_quarters"})  # of fewer images, beside FID to show how it falls with n
 BESIDE = FLOORS | FEWER  # by which no model is judged
-PROOF = 2.5758293035489004  # the standard normal's 99.5 % point
+PROOF = 2.5758293035489004  # the standard normal's 99.5 % point: what a difference must beat, in deviations
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Comparison:
     """One figure in two evaluations. change: after - before; margin: the half-width of its 99 % interval, which a difference
     must beat; gain: > 0 is better; paired: whether what the two share is not in the margin.
 
-    The same model measured with other noise is then "better" once in 200 times where the interval is right, and hardly
-    more than twice where it is a fifth too narrow. At 95 % it was 4 times in 100.
+    99 % and not the 95 % of the figures themselves: at 95 % the same model, measured with other noise, is "better" 2.5 times
+    in 100 where the interval is right, and was 4 times in 100 on real digits, too near to the 5 that may move a champion. At
+    99 % it is once in 200 times, and less than 2 in 100 where the interval is a fifth too narrow.
     """
 
     before: Figure
