@@ -95,15 +95,15 @@ def test_the_champion_moves_only_by_more_than_the_interval(candidates: Candidate
     assert candidates.promote(1, before)["alias"] == "champion"
     first = ("models:/small/1", before)
 
-    # sqrt(0.1^2 + 0.1^2) = 0.141: better, but not by more than the interval; worse; and better by more
-    within = candidates.promote(2, evaluation(3.87), first)
+    # 2.58 / 1.96 sqrt(0.1^2 + 0.1^2) = 0.186: better, but not by more than the interval; worse; and better by more
+    within = candidates.promote(2, evaluation(3.82), first)
     assert (within["alias"], candidates.champion()) == ("challenger", 1)
-    assert within["reason"].startswith("not better than version 1 by more than the interval: fid 3.87 against 4")
+    assert within["reason"].startswith("not better than version 1 by more than the interval: fid 3.82 against 4")
     assert candidates.promote(3, evaluation(5.0), first)["alias"] == "challenger"
     assert (candidates.registry.alias("small", "challenger"), candidates.champion()) == (3, 1)
-    moved = candidates.promote(4, evaluation(3.85), first)
+    moved = candidates.promote(4, evaluation(3.8), first)
     assert (moved["model"], moved["alias"], candidates.champion()) == ("models:/small/4", "champion", 4)
-    assert moved["reason"].startswith("better than version 1: fid 3.85 against 4")
+    assert moved["reason"].startswith("better than version 1: fid 3.8 against 4")
 
     found = candidates.registry.resolve("models:/small@champion")
     assert found.tags["langevin.promotion"] == moved["reason"]
@@ -113,7 +113,7 @@ def test_the_champion_moves_only_by_more_than_the_interval(candidates: Candidate
     assert read_json(candidates.outputs.promotion, "promote") == moved
 
     # the same checkpoint again is no new version and loses nothing
-    again = candidates.promote(4, evaluation(3.85))
+    again = candidates.promote(4, evaluation(3.8))
     assert again == moved
     assert len(candidates.registry.versions("small")) == 4
 
@@ -133,12 +133,13 @@ def test_a_figure_of_another_spec_or_beside_another_champion_decides_nothing(can
 def test_the_paired_interval_decides_where_both_were_measured_side_by_side(candidates: Candidates) -> None:
     first = ("models:/small/1", evaluation(4.0))
     candidates.promote(1, first[1])
-    # two strangers' interval would be 0.141
+    # two strangers' interval would be 0.186
     within = candidates.promote(2, evaluation(3.95), first, fid=0.06)
     assert within["reason"] == (
-        "not better than version 1 by more than the interval: fid 3.95 against 4, interval of the difference 0.06 (paired)"
+        "not better than version 1 by more than the interval: fid 3.95 against 4, 99 % interval of the difference 0.079 "
+        "(paired)"
     )
-    assert candidates.promote(3, evaluation(3.95), first, fid=0.04)["alias"] == "champion"
+    assert candidates.promote(3, evaluation(3.95), first, fid=0.03)["alias"] == "champion"
 
 
 def test_a_declared_rule_of_several_figures(candidates: Candidates) -> None:
@@ -147,13 +148,15 @@ def test_a_declared_rule_of_several_figures(candidates: Candidates) -> None:
     judged = candidates.by("fid", "nll", no_worse=("recall",))
     lost = judged.promote(2, evaluation(3.0, others={"nll": 2.1, "recall": 0.5}), first)
     assert (lost["alias"], candidates.champion()) == ("challenger", 1)
-    assert lost["reason"].startswith("not better than version 1 by more than the interval: nll 2.1 against 2, interval")
+    assert lost["reason"].startswith("not better than version 1 by more than the interval: nll 2.1 against 2, 99 %")
     lost = judged.promote(3, evaluation(3.0, others={"nll": 1.9, "recall": 0.4}), first)
-    assert lost["reason"].startswith("worse than version 1 by more than the interval: recall 0.4 against 0.5, interval")
+    assert lost["reason"].startswith("worse than version 1 by more than the interval: recall 0.4 against 0.5, 99 %")
     won = judged.promote(4, evaluation(3.0, others={"nll": 1.9, "recall": 0.49}), first)
     assert (won["alias"], candidates.champion()) == ("champion", 4)
-    assert won["reason"].startswith("better than version 1: fid 3 against 4, interval of the difference 0.14; nll 1.9 ")
-    assert "; no worse: recall 0.49 against 0.5, interval of the difference 0.014" in won["reason"]
+    assert won["reason"].startswith(
+        "better than version 1: fid 3 against 4, 99 % interval of the difference 0.19; nll 1.9 "
+    )
+    assert "; no worse: recall 0.49 against 0.5, 99 % interval of the difference 0.019" in won["reason"]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,11 @@ def test_a_declared_rule_of_several_figures(candidates: Candidates) -> None:
     [
         (("fdi",), (), "promote.better = 'fdi': is no figure of this evaluation; did you mean fid?"),
         ((), ("psnr",), "promote.no_worse = 'psnr': is no figure of this evaluation; choose from fid, nll"),
-        (("fid_floor",), (), "promote.better = 'fid_floor': says nothing of the model; choose from fid, nll"),
+        (
+            ("fid_floor",),
+            (),
+            "promote.better = 'fid_floor': says nothing of the model that another figure does not; choose from fid, nll",
+        ),
     ],
 )
 def test_a_figure_that_there_is_not_is_named_before_anything_is_registered(

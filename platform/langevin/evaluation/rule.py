@@ -13,6 +13,7 @@ from langevin.errors import ConfigError
 from langevin.evaluation.comparison import BESIDE, Comparison
 from langevin.evaluation.intervals import Figure
 
+_BESIDE = "says nothing of the model that another figure does not"
 USUAL = ("fid", "rfid")  # by which a model is judged where nothing is declared: the first of them that it has
 
 
@@ -47,9 +48,7 @@ class Rule:
             for name in names:
                 if name not in known:
                     near = difflib.get_close_matches(name, known, 1)
-                    problem = (
-                        "is beside the figure that judges" if name in BESIDE else "is no figure of this evaluation"
-                    )
+                    problem = _BESIDE if name in BESIDE else "is no figure of this evaluation"
                     raise ConfigError(problem, file=file, field=f"promote.{field}", value=name,
                                       mend=f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}")  # fmt: skip
         return cls(better or usual, no_worse)
