@@ -71,10 +71,12 @@ class Upsampling(Section):
     """A stage of a cascade: the model is told the image at ``lower`` pixels a side, made worse by an augmentation.
 
     noise: diffused to a level up to ``largest`` that the model is told; blur: half of them blurred. level: at which real
-    smaller images are given when the stage is evaluated alone.
+    smaller images are given when the stage is evaluated alone. target: what is modelled, the image or its residual, which is
+    the difference from the smaller one enlarged.
     """
 
     lower: Count
+    target: Literal["image", "residual"] = "image"
     augmentation: Literal["noise", "blur", "none"] = "noise"
     largest: Annotated[float, Field(gt=0, lt=1)] = 0.5
     level: Annotated[float, Field(ge=0, lt=1)] = 0.0
