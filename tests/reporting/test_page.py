@@ -11,21 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from langevin.reporting.figures import (
-    DARK,
-    LIGHT,
-    Scale,
-    _text_width,
-    _wrapped,
-    caption_grid,
-    class_grid,
-    curve,
-    paired_grid,
-    sheet,
-    trajectory,
-)
+from langevin.reporting.bars import bars
+from langevin.reporting.figures import Scale, curve
+from langevin.reporting.mosaics import _text_width, _wrapped, caption_grid, class_grid, paired_grid, sheet, trajectory
 from langevin.reporting.page import Picture, Report, Section, Table, render
+from langevin.reporting.planes import Cloud, plane
 from langevin.reporting.sheets import contact_sheet
+from langevin.reporting.theme import DARK, LIGHT
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -195,3 +187,36 @@ def test_a_contact_sheet_holds_every_image_in_reading_order(images: np.ndarray) 
     colour = contact_sheet(images[:6].reshape(2, 3, 8, 8), columns=2, edge=16)
     assert colour.shape == (17, 34, 3)
     np.testing.assert_array_equal(colour[:16:2, :16:2], images[:3, 0].transpose(1, 2, 0))
+
+
+def _colour_of(picture: bytes, colour: str) -> np.ndarray:
+    """Where a picture has this very colour: (n, 2) rows and columns."""
+    pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+    return np.argwhere((pixels == tuple(bytes.fromhex(colour[1:]))).all(axis=2))
+
+
+def test_bars_are_as_long_as_their_shares_and_the_largest_is_first() -> None:
+    picture = bars(
+        {"small": 0.2, "a name that is longer than any chart of this width could hold in its margin": 0.8}, ""
+    )
+    found = _colour_of(picture, LIGHT.series[0])
+    rows = np.unique(found[:, 0])
+    above, below = (found[found[:, 0] == row, 1] for row in (rows[0] + 2, rows[-1] - 2))
+    assert np.ptp(above) / np.ptp(below) == pytest.approx(4, rel=0.02)
+
+
+def test_a_plane_names_its_points_where_there_is_room() -> None:
+    """A name leaves out what it would hide; intervals and a line of reference are drawn."""
+    apart = plane({"a": Cloud([1, 2, 3], [1, 2, 3], ["x", "y", "z"])}, "x", "y")
+    crowded = plane({"a": Cloud([1, 1, 3], [1, 1, 3], ["same", "same", "z"])}, "x", "y")
+    alone = plane({"a": Cloud([1, 3], [1, 3], ["same", "z"])}, "x", "y")
+    assert len({apart, crowded, alone}) == 3
+    several = [f"w = {number}" for number in range(9)]
+    piled = plane({"a": Cloud([1.0] * 9 + [2.0], [1.0] * 9 + [2.0], several)}, "x", "y")
+    assert piled == plane({"a": Cloud([1.0] * 9 + [2.0], [1.0] * 9 + [2.0], several)}, "x", "y")
+    plain = Cloud([1, 2, 4], [3, 2, 1], joined=True)
+    drawn = [plane({"a": cloud}, "x", "y", scale, hline) for cloud, scale, hline in (
+        (plain, Scale(), None), (plain, Scale(log=True), None), (plain, Scale(), {"floor": 0.5}),
+        (Cloud([1, 2, 4], [3, 2, 1], steps=True), Scale(), None), (Cloud([1, 2, 4], [3, 2, 1], quiet=True), Scale(), None),
+        (Cloud([1, 2, 4], [3, 2, 1], around_y=([2, 1, 0], [4, 3, 2])), Scale(), None))]  # fmt: skip
+    assert len(set(drawn)) == len(drawn)

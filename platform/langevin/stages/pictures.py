@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from langevin.generation.writer import read_images
 from langevin.protocols import Samples, condition_of
 from langevin.randomness import Keys
-from langevin.reporting.figures import caption_grid, class_grid, curve, trajectory
+from langevin.reporting.figures import curve
+from langevin.reporting.mosaics import caption_grid, class_grid, trajectory
 from langevin.reporting.page import Picture
 from langevin.stages.subject import Part, Subject
 from langevin.stages.summary import sampled_by
