@@ -29,13 +29,14 @@ def curve(
     hline: Mapping[str, float] | None = None,
     band: Mapping[str, Points] | None = None,
     scale: Scale = LINEAR,
+    behind: Mapping[str, Points] | None = None,
     theme: Theme = LIGHT,
 ) -> bytes:
     """Curves over a common axis, such as a loss or FID over images seen.
 
     series: name -> (x, y); hline: label -> value, a dashed line of reference; band: name of a series -> (low, high), its
-    interval at the same x; scale: of the x axis. Points that are not finite leave a gap. A series of one point is a large
-    dot; a chart without a point says so.
+    interval at the same x; scale: of the x axis; behind: more curves, in grey and without their names. Points that are
+    not finite leave a gap. A series of one point is a large dot; a chart without a point says so.
     """
     figure, axes = chart(xlabel, ylabel, theme)
     horizontal(axes, scale)
@@ -48,6 +49,8 @@ def curve(
         axes.plot(x, y, color=colour, linewidth=1.6, label=name, solid_capstyle="round", zorder=3, **look)
         if band and name in band:
             axes.fill_between(np.asarray(x, dtype=float), *band[name], color=colour, alpha=0.18, linewidth=0)
+    for x, y in (behind or {}).values():
+        axes.plot(x, y, color=theme.muted, linewidth=1.0, alpha=0.45, marker="o", markersize=2.6, zorder=2)
     for label, value in (hline or {}).items():
         axes.axhline(value, color=theme.muted, linewidth=1.1, linestyle=(0, (4, 3)), label=label)
     for label, place in scale.marked.items():

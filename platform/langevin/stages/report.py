@@ -9,10 +9,10 @@ from typing import Any
 
 from langevin.config.recipe import Recipe
 from langevin.protocols import Samples
-from langevin.reporting.page import Report, Table, render
+from langevin.reporting.page import Report, Table
 from langevin.stages.comparisons import compared, made_of
 from langevin.stages.jumps import jumps
-from langevin.stages.outputs import write_text
+from langevin.stages.pages import left
 from langevin.stages.pictures import samples, training, way
 from langevin.stages.reconstructions import between, enlarged, returned
 from langevin.stages.subject import Part, Subject
@@ -35,17 +35,9 @@ def report(recipe: Recipe, path: Path) -> dict[str, Any]:
         f"{evaluated['parameters']:,} parameters, {evaluated['images']:,} images seen",
         generated=datetime.now(UTC).isoformat(timespec="seconds"),
         headline=_headline(subject),
-        sections=tuple(part.section for part in parts),
         lineage=_lineage(subject),
     )
-    folder = subject.outputs.report
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in parts:
-        for name, picture in part.pictures.items():
-            (folder / f"{name}.png").write_bytes(picture.png)
-    index = folder / "index.html"
-    write_text(index, render(page))
-    return {"page": str(index), "model": subject.version.uri}
+    return {"page": str(left(page, parts, subject.outputs.report)), "model": subject.version.uri}
 
 
 def _headline(subject: Subject) -> tuple[tuple[str, str, str], ...]:

@@ -12,7 +12,7 @@ from langevin.reporting.figures import Scale, curve
 from langevin.reporting.page import Cell, Picture, Table
 from langevin.stages.compare import FIGURES
 from langevin.stages.subject import Part, Subject
-from langevin.stages.summary import number
+from langevin.stages.summary import number, written
 from langevin.stages.sweep import SHOWN
 
 ASKED = {"caption_both": "test captions", "heldout_both": "new pairs"}  # shape and colour right
@@ -66,21 +66,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value))
-    return f"{value:g}" if _is_number(value) else "none" if value is None else str(value)
-
-
 def _picture(field: str, rows: list[Row], names: dict[str, str], chosen: Any) -> Picture:
     """Figures against the values: FID, or shares in percent."""
     values = [value for value, _ in rows]
     numbers = all(map(_is_number, values))
     places = [float(value) for value in values] if numbers else [float(place) for place in range(len(values))]
     log = numbers and places[0] > 0 and places[-1] >= FACTOR * places[0]
-    at = {f"{_text(value)}, as in the recipe": place for place, value in zip(places, values, strict=True)
+    at = {f"{written(value)}, as in the recipe": place for place, value in zip(places, values, strict=True)
           if value == chosen}  # fmt: skip
-    scale = Scale(log, dict(zip(places, map(_text, values), strict=True)), at)
+    scale = Scale(log, dict(zip(places, map(written, values), strict=True)), at)
     title, unit, times = ("FID", "FID", 1) if "fid" in names else ("What was asked for", "share right, %", 100)
     if "recognised" in names:
         title, unit = "Recognised as their class", "share, %"
@@ -102,7 +96,7 @@ def _picture(field: str, rows: list[Row], names: dict[str, str], chosen: Any) ->
 def _table(field: str, rows: list[Row], note: str) -> Table:
     names = [name for name in SHOWN if name in rows[0][1].figures]
     cells: list[tuple[Cell, ...]] = [
-        (_text(value), found.network_calls, *(_cell(found.figures[name]) for name in names)) for value, found in rows
+        (written(value), found.network_calls, *(_cell(found.figures[name]) for name in names)) for value, found in rows
     ]
     return Table((field, "calls", *(HEADS.get(name, name) for name in names)), tuple(cells), note)
 
