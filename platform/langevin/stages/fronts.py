@@ -89,7 +89,9 @@ def _around(rows: list[Row]) -> tuple[list[float], list[float]] | None:
 def _names(found: Found, rows: list[Row]) -> list[str]:
     """What tells the front's points apart: settings of the sampling, or else the training."""
     last = _last_round(found)
-    moved = [name for name in found.loaded.search.sampling if len({written(row["sampling"].get(name)) for row in last}) > 1]
+    moved = [
+        name for name in found.loaded.search.sampling if len({written(row["sampling"].get(name)) for row in last}) > 1
+    ]
     if not moved:
         return [found.short(row["run"]) for row in rows]
     return [", ".join(f"{name} {written(row['sampling'].get(name))}" for name in moved) for row in rows]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from langevin.config.recipe import Recipe
-from langevin.protocols import Samples
 from langevin.reporting.page import Report, Table
 from langevin.stages.comparisons import compared, made_of
 from langevin.stages.jumps import jumps
@@ -18,6 +16,7 @@ from langevin.stages.reconstructions import between, enlarged, returned
 from langevin.stages.subject import Part, Subject
 from langevin.stages.summary import number, rows, what_was_measured
 from langevin.stages.swept import sweeps
+from langevin.stages.traced import lineage
 
 # In the page's order; each is None of a model that does not have it.
 FIRST = (samples, enlarged, returned, between, way, made_of, compared, jumps)
@@ -35,7 +34,7 @@ def report(recipe: Recipe, path: Path) -> dict[str, Any]:
         f"{evaluated['parameters']:,} parameters, {evaluated['images']:,} images seen",
         generated=datetime.now(UTC).isoformat(timespec="seconds"),
         headline=_headline(subject),
-        lineage=_lineage(subject),
+        lineage=lineage(subject),
     )
     return {"page": str(left(page, parts, subject.outputs.report)), "model": subject.version.uri}
 
@@ -76,23 +75,3 @@ def _metrics(subject: Subject) -> Part:
     )
     columns = ("figure", "value", "95 % interval", "n", "champion before")
     return Part("Metrics", "", {}, Table(columns, tuple(rows(evaluated)), note))
-
-
-def _lineage(subject: Subject) -> tuple[tuple[str, str], ...]:
-    version, recipe, generated = subject.version, subject.recipe, subject.generated
-    tags = {name.removeprefix("langevin."): value for name, value in version.tags.items()}
-    changed = " (with uncommitted changes)" if tags["git_dirty"] == "true" else ""
-    sampling = {"sampling": json.dumps(recipe.sample.plain())} if isinstance(subject.model, Samples) else {}
-    images = generated and f"{generated['samples']:,} images, digest {generated['digest']}"
-    named = {
-        "code": tags["git_commit"] + changed,
-        "data set": f"{tags['dataset_name']} {tags['dataset_digest']}",
-        "recipe": f"{subject.path.name}, training hash {tags['recipe_hash']}",
-        **sampling,
-        "run": f"{tags['run_name']} (MLflow {tags.get('run_id', 'not delivered')})",
-        "checkpoint": f"{tags['images']} images, sha256 {tags['checkpoint_sha256']}",
-        "metric spec": subject.ours.spec.hash,
-        "registered": version.uri,
-        **({"generated": images} if images else {}),
-    }
-    return tuple(named.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from langevin.evaluation.intervals import Figure
@@ -14,6 +14,7 @@ from langevin.stages.compare import FIGURES
 from langevin.stages.subject import Part, Subject
 from langevin.stages.summary import number, written
 from langevin.stages.sweep import SHOWN
+from langevin.stages.trade_offs import Row, calls, trade_offs
 
 ASKED = {"caption_both": "test captions", "heldout_both": "new pairs"}  # shape and colour right
 HEADS = {
@@ -23,33 +24,50 @@ HEADS = {
         ("heldout_both", "new pairs"))},
 }  # fmt: skip
 FACTOR = 20  # from where on values are shown by factors
-Row = tuple[Any, Evaluation]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A setting's values with what was measured at each, on the evaluated checkpoint and alike; left_out: how many were not."""
+
+    field: str
+    rows: list[Row]
+    left_out: int
+
+
+def swept(subject: Subject) -> list[Swept]:
+    """The sweeps that the page can show, by the name of the field."""
+    found = []
+    for path in subject.outputs.sweeps:
+        said = json.loads(path.read_text())
+        rows = [(row["value"], Evaluation.from_json(row["evaluation"])) for row in said["rows"]
+                if row["sha256"] == subject.evaluated["sha256"]]  # fmt: skip
+        alike = _in_order([row for row in rows if _alike(row[1], rows[-1][1], said["field"])])
+        if alike:
+            found.append(Swept(said["field"], alike, len(said["rows"]) - len(alike)))
+    return found
 
 
 def sweeps(subject: Subject) -> list[Part]:
-    """A part a setting, of the values that were measured on the evaluated checkpoint."""
-    found = (_part(subject, path) for path in subject.outputs.sweeps)
-    return [part for part in found if part is not None]
+    """A part a setting, of the values that were measured on the evaluated checkpoint; and what calls of the network buy."""
+    found = swept(subject)
+    costs = calls(subject.ours, [(one.field, one.rows) for one in found])
+    return [*(_part(subject, one) for one in found), *([costs] if costs else [])]
 
 
-def _part(subject: Subject, path: Path) -> Part | None:
-    said = json.loads(path.read_text())
-    field = said["field"]
-    rows = [(row["value"], Evaluation.from_json(row["evaluation"])) for row in said["rows"]
-            if row["sha256"] == subject.evaluated["sha256"]]  # fmt: skip
-    alike = _in_order([row for row in rows if _alike(row[1], rows[-1][1], field)])
-    if not alike:
-        return None
+def _part(subject: Subject, found: Swept) -> Part:
+    field, alike = found.field, found.rows
     chosen = subject.recipe.sample.plain().get(field)
     first = alike[0][1].figures
     pictures = {f"sweep-{field}-fid": _picture(field, alike, {"fid": "FID"}, chosen)}
     asked = {name: said for name, said in ASKED.items() if name in first} or {"recognised": "recognised"}
     if asked.keys() <= first.keys():
         pictures[f"sweep-{field}-shown"] = _picture(field, alike, asked, chosen)
-    left_out = len(said["rows"]) - len(alike)
+    if field == "guidance":
+        pictures |= trade_offs(alike)
     note = f"{alike[0][1].spec.generated_n:,} samples at each value, of the same noise; ± and bands: 95 % intervals."
-    if left_out:
-        note += f" Left out: {left_out} measured on another checkpoint or otherwise."
+    if found.left_out:
+        note += f" Left out: {found.left_out} measured on another checkpoint or otherwise."
     return Part(f"Sweep of {field}", "", pictures, _table(field, alike, note))
 
 
