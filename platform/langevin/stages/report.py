@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from langevin.config.recipe import Recipe
-from langevin.reporting.page import Report, Table
+from langevin.protocols import Samples
+from langevin.reporting.page import Report, Table, render
 from langevin.stages.comparisons import compared, made_of
 from langevin.stages.jumps import jumps
 from langevin.stages.pages import left
@@ -34,9 +36,10 @@ def report(recipe: Recipe, path: Path) -> dict[str, Any]:
         f"{evaluated['parameters']:,} parameters, {evaluated['images']:,} images seen",
         generated=datetime.now(UTC).isoformat(timespec="seconds"),
         headline=_headline(subject),
-        lineage=lineage(subject),
+        sections=tuple(part.section for part in parts),
+        lineage=_lineage(subject),
     )
-    return {"page": str(left(page, parts, subject.outputs.report)), "model": subject.version.uri}
+    return {"page": str(left(render(page), parts, subject.outputs.report)), "model": subject.version.uri}
 
 
 def _headline(subject: Subject) -> tuple[tuple[str, str, str], ...]:
@@ -75,3 +78,8 @@ def _metrics(subject: Subject) -> Part:
     )
     columns = ("figure", "value", "95 % interval", "n", "champion before")
     return Part("Metrics", "", {}, Table(columns, tuple(rows(evaluated)), note))
+
+
+def _lineage(subject: Subject) -> tuple[tuple[str, str], ...]:
+    sampling = json.dumps(subject.recipe.sample.plain()) if isinstance(subject.model, Samples) else None
+    return lineage(subject.version, sampling, subject.ours.spec.hash)

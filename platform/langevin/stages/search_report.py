@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from langevin.reporting.page import render
 from langevin.stages.fronts import pareto, sampling
 from langevin.stages.pages import left
 from langevin.stages.searched import Found, opening
@@ -21,4 +23,5 @@ def report_search(path: Path) -> dict[str, Any]:
     """
     found = Found.of(path)
     parts = [part for make in PARTS if (part := make(found)) is not None]
-    return {"page": str(left(opening(found), parts, found.folder / "report")), "search": found.loaded.search.name}
+    page = render(replace(opening(found), sections=tuple(part.section for part in parts)))
+    return {"page": str(left(page, parts, found.folder / "report")), "search": found.loaded.search.name}

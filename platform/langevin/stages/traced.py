@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from langevin.config.paths import home
-from langevin.protocols import Samples
 from langevin.stages.ancestry import ancestors, descendants
-from langevin.stages.subject import Subject
-from langevin.tracking.registry import Registry
+from langevin.tracking.registry import ModelVersion, Registry
 from langevin.tracking.store import tracking_uri
 
 SHARDS = 3  # of a data set's split or of a job, that are named
 
 
-def lineage(subject: Subject) -> tuple[tuple[str, str], ...]:
-    """(name, value), from the source to what came of it."""
-    version, recipe = subject.version, subject.recipe
+def lineage(version: ModelVersion, sampling: str | None, spec: str) -> tuple[tuple[str, str], ...]:
+    """(name, value), from the source to what came of it. sampling: how it is sampled, spec: how it was measured."""
     registry = Registry(tracking_uri(home()))
     found, after = ancestors(registry, version), descendants(registry, version)
     code, made, run, weights = (found[name] for name in ("code", "recipe", "run", "weights"))
     aliases = "".join(f" @{alias}" for alias in sorted(version.aliases))
-    sampling = [("sampling", json.dumps(recipe.sample.plain()))] if isinstance(subject.model, Samples) else []
     return (
         ("code", f"{code['commit']}{' (with uncommitted changes)' if code['changed'] else ''}"),
         ("data set", f"{found['data']['name']} {_data(found['data'])}"),
         *([("latents", _data(found["latents"]))] if "latents" in found else []),
-        ("recipe", f"{subject.path.name}, training hash {made['training_hash']}"),
-        *sampling,
+        ("recipe", f"{made['file'] or made['name']}, training hash {made['training_hash']}"),
+        *([("sampling", sampling)] if sampling else []),
         *(("made of", _part(part)) for part in found["made_of"]),
         ("run", f"{run['name']} (MLflow {run['mlflow'] or 'not delivered'})"),
         ("checkpoint", f"{weights['images']:,} images, {_place(weights['folder'])}, sha256 {weights['sha256']}"),
-        ("metric spec", subject.ours.spec.hash),
+        ("metric spec", spec),
         ("registered", f"{version.uri}{aliases}"),
         *(("generated", _job(job)) for job in after["generated"]),
         *(("part of", uri) for uri in after["part_of"]),
