@@ -34,12 +34,13 @@ _LEGEND_LETTERS = 44  # of three names in a row over it
 @dataclass(frozen=True)
 class Scale:
     """How an axis counts. log: by factors; ticks: texts at places, in the place of round numbers, none for those; marked:
-    label -> place, a dashed line across the chart.
+    label -> place, a dashed line across the chart; plain: in plain numbers, where others have 1k for 1,000 and 1m for 0.001.
     """
 
     log: bool = False
     ticks: Mapping[float, str] = field(default_factory=dict)
     marked: Mapping[str, float] = field(default_factory=dict)
+    plain: bool = False
 
 
 LINEAR = Scale()
@@ -67,6 +68,8 @@ def horizontal(axes: Axes, scale: Scale) -> None:
     if scale.log:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
+    if scale.plain:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     if scale.ticks:
         axes.xaxis.set_major_locator(FixedLocator(list(scale.ticks)))
         axes.xaxis.set_major_formatter(FixedFormatter(list(scale.ticks.values())))

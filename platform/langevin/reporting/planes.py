@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike
 
@@ -50,9 +49,7 @@ def plane(
 ) -> bytes:
     """Clouds of points by name, as PNG. scale: of the x axis; hline: label -> value, a dashed line of reference."""
     figure, axes = chart(xlabel, ylabel, theme)
-    horizontal(axes, scale)
-    if not scale.ticks:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    horizontal(axes, replace(scale, plain=True))
     axes.grid(axis="x", which="major", color=theme.rule, linewidth=0.8)
     loud = [name for name, cloud in clouds.items() if not cloud.quiet]
     colour = dict(zip(loud, colours(theme, len(loud)), strict=True))

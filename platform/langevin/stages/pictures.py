@@ -15,6 +15,7 @@ from langevin.randomness import Keys
 from langevin.reporting.figures import curve
 from langevin.reporting.mosaics import caption_grid, class_grid, trajectory
 from langevin.reporting.page import Picture
+from langevin.stages.levels import by_level
 from langevin.stages.subject import Part, Subject
 from langevin.stages.summary import sampled_by
 
@@ -92,7 +93,10 @@ def from_noise(model: Samples, cond: Cond, count: int, caption: str) -> Picture 
 def training(subject: Subject) -> Part | None:
     """The loss and the kept checkpoints' FID; none of a model that was put together of trained ones."""
     table = _columns(subject.outputs.history)
-    return Part("Training", "", {"loss": _loss(table), "fid": _fid(subject)}) if table else None
+    if not table:
+        return None
+    levels = by_level(subject)
+    return Part("Training", "", {"loss": _loss(table), "fid": _fid(subject), **({"levels": levels} if levels else {})})
 
 
 def _loss(table: dict[str, list[str]]) -> Picture:
