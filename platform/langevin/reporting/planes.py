@@ -112,7 +112,7 @@ def _beside(axes: Axes, point: tuple[float, float], name: str, right: int, up: i
     look: dict[str, Any] = {
         "ha": sides[right],
         "va": heights[up],
-        "fontsize": 8,
+        "fontsize": 8.5,
         "color": theme.text,
         "parse_math": False,
     }

@@ -23,6 +23,7 @@ from langevin.training import checkpoint as checkpoints
 from langevin.training.checkpoint import Checkpoint
 
 LABELS = {"fid": "FID", "nll": "NLL, bits/dim", "network_calls": "network calls"}
+HEADS = {"fid": "FID", "nll": "NLL", "network_calls": "Network calls"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _head(found: Found) -> tuple[tuple[str, str, str], ...]:
     drawn, whole = result["drawn"]["images"], result["drawn"]["of_all_settings_whole"]
     complete = sum(row["state"] == "complete" for row in trials)
     figures = [] if best is None else [
-        (LABELS[name].partition(",")[0], number(best["figures"][name]), _around(best, name))
+        (HEADS[name], number(best["figures"][name]), _around(best, name))
         for name in dict.fromkeys([*result["objectives"], *(["network_calls"] if "network_calls" in best["figures"] else [])])
     ]  # fmt: skip
     return (
@@ -144,7 +145,7 @@ def _around(best: dict[str, Any], name: str) -> str:
     if name == "fid" and best["interval"]:
         low, high = best["interval"]
         return f"{number(low)} to {number(high)}, of {best['n']:,} samples"
-    return "of a sample" if name == "network_calls" else "of the best"
+    return {"network_calls": "of a sample", "nll": "bits/dim"}.get(name, "of the best")
 
 
 def _and(names: list[str]) -> str:

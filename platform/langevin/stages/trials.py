@@ -35,7 +35,7 @@ def best(found: Found) -> Part | None:
     settings = {**chosen["knobs"], **chosen["sampling"]}
     rows = [(name, written(value), _tried(tried[name]), "training" if name in chosen["knobs"] else "sampling")
             for name, value in settings.items()]  # fmt: skip
-    note = f"out/{search.name}/best.yaml is its recipe: `langevin train` finds the training that is there."
+    note = f"out/{search.name}/best.yaml is its recipe, whose training is there already."
     picture = _way(found)
     return Part("Best setting", "", {"trajectory": picture} if picture else {},
                 Table(("knob", "best", "tried", "moves"), tuple(rows), note))  # fmt: skip
