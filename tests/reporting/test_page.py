@@ -169,7 +169,7 @@ def test_an_axis_may_count_by_factors_name_its_places_and_mark_one() -> None:
     ticks = {1.0: "one", 2.0: "two", 64.0: "64"}
     scales = [Scale(), Scale(log=True), Scale(True, ticks), Scale(True, ticks, {"chosen": 2.0}), Scale(ticks=ticks)]
     assert len({drawn(scale) for scale in scales}) == len(scales)
-    aslant = {place: name * 20 for place, name in ticks.items()}
+    aslant = {place: name * 14 for place, name in ticks.items()}
     assert Image.open(io.BytesIO(drawn(Scale(True, aslant)))).size == Image.open(io.BytesIO(drawn(Scale()))).size
 
 

@@ -18,6 +18,7 @@ from langevin.reporting.axes import LINEAR, Scale, chart, colours, horizontal, l
 from langevin.reporting.theme import LIGHT, Theme, png
 
 _AROUND = ((1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))  # where a point's name may stand
+_BESIDE_STEPS = ((-1, -1), *_AROUND)  # where a line of steps, which comes from above and goes on to the right, never is
 _AWAY = 5  # in points, of a name from its point
 _NAMED = 24  # points at most whose names are tried
 
@@ -89,16 +90,15 @@ def _name(figure: Figure, axes: Axes, clouds: Mapping[str, Cloud], theme: Theme)
     canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()  # from here on places are known in pixels
     figure.set_layout_engine("none")
-    named = [
-        (x, y, name) for cloud in clouds.values() for x, y, name in zip(cloud.x, cloud.y, cloud.names, strict=False)
-    ]
+    named = [(x, y, name, _BESIDE_STEPS if cloud.steps else _AROUND) for cloud in clouds.values()
+             for x, y, name in zip(cloud.x, cloud.y, cloud.names, strict=False)]  # fmt: skip
     dots = axes.transData.transform(
         [(x, y) for cloud in clouds.values() for x, y in zip(cloud.x, cloud.y, strict=True)]
     )
     radius = 0.04 * figure.dpi
     taken = [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius) for x, y in dots]
-    for x, y, name in named[:_NAMED]:
-        for right, up in _AROUND:
+    for x, y, name, places in named[:_NAMED]:
+        for right, up in places:
             text = _beside(axes, (x, y), name, right, up, theme)
             box = text.get_window_extent(canvas.get_renderer())
             if box.count_overlaps(taken) == 0 and _within(axes.bbox, box):
