@@ -18,9 +18,9 @@ from langevin.reporting.figures import curve
 from langevin.reporting.page import Picture
 from langevin.stages.subject import Subject
 
-LOOKS = 2048  # at images, each at a level and with a noise of its own
+LOOKS = 1024  # at images, each at a level and with a noise of its own
 IMAGES = 256  # of a split at most
-BATCH = 64
+BATCH = 128
 BINS = 16  # of as many looks each
 SEED = 5
 WHERE = "time"  # the loss's term that tells the level, in [0, 1], of models that have levels
