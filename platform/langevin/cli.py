@@ -272,12 +272,17 @@ def generate(
 
 
 @app.command()
-def report(recipe: RecipeFile, as_json: Json = False) -> None:
-    """One self-contained HTML page of the model: samples, trajectories, curves, metrics, lineage."""
+def report(
+    what: Annotated[Path, typer.Argument(metavar="RECIPE|SEARCH", help="a recipe or a search, done to its end")],
+    as_json: Json = False,
+) -> None:
+    """One self-contained HTML page: a model's samples, curves, metrics and lineage, or a search's trials and Pareto front."""
     from langevin.config.load import load_recipe
+    from langevin.config.load_search import is_search
     from langevin.stages.report import report as run
+    from langevin.stages.search_report import report_search
 
-    result = run(load_recipe(recipe), recipe)
+    result = report_search(what) if is_search(what) else run(load_recipe(what), what)
     _print(result, as_json, f"report: {result['page']}")
 
 

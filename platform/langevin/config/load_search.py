@@ -105,6 +105,17 @@ def load_search(path: Path) -> Loaded:
     return loaded
 
 
+def is_search(path: Path) -> bool:
+    """Whether a file is a search, which names a recipe, and no recipe itself. False of what is no file or no YAML: whoever
+    loads it says so.
+    """
+    try:
+        values = read_yaml(path) if path.is_file() else None
+    except ConfigError:
+        return False
+    return isinstance(values, dict) and "recipe" in values and "model" not in values
+
+
 def _search(path: Path) -> Search:
     try:
         return Search.model_validate_json(as_json(read_yaml(path), path))

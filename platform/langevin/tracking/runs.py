@@ -185,6 +185,12 @@ def history(uri: str, run_id: str, key: str) -> list[tuple[int, float]]:
         return sorted((point.step, point.value) for point in points)
 
 
+def tags_of(uri: str, run_id: str) -> dict[str, str]:
+    """What a run says that it is. Raises TrackingError where MLflow has no such run."""
+    with reachable(uri):
+        return dict(client_of(uri).get_run(run_id).data.tags)
+
+
 def _owner(experiment: str, name: str) -> dict[str, str]:
     for field, value in (("experiment", experiment), ("run name", name)):
         if not value or len(value) > 250 or _QUOTES.search(value):
