@@ -54,7 +54,7 @@ def ready(new_home: Homes) -> Path:
     return home
 
 
-def home_of(ready: Path, new_home: Homes, name: str, **changes: Any) -> Path:
+def home_of(ready: Path, new_home: Homes, name: str, /, **changes: Any) -> Path:
     home = new_home(name)
     for part in ("small.yaml", "out/small"):
         copy = shutil.copytree if (ready / part).is_dir() else shutil.copy
