@@ -82,6 +82,15 @@ class Upsampling(Section):
     level: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
+class WarmStart(Section):
+    """The checkpoint, relative to the home folder, whose whole state a training goes on from: weights, averages, optimiser
+    and images seen. sha256: of its averaged weights, as `langevin train` says it.
+    """
+
+    checkpoint: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Train(Section):
     """How it is trained. Everything named ..._every, ...images, batch and warmup counts images over all workers.
 
@@ -89,7 +98,7 @@ class Train(Section):
     which networks multiply while they learn; accumulate: in how many parts a worker takes its share of a batch, one after
     the other, for less memory. ema_stds: lengths of power-function averages as shares of the training, the first of which
     serves in the place of the one of ema_decay; snapshot_every: how often they are kept, for averages of any other length
-    after the training.
+    after the training. warm_start: where it begins, if not at the beginning, so that ``images`` are in all.
     """
 
     images: Count
@@ -111,6 +120,7 @@ class Train(Section):
     snapshot_every: Count = 25_000
     keep: Count = 10
     workers: Annotated[int, Field(ge=0)] = 2
+    warm_start: WarmStart | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:
@@ -206,6 +216,7 @@ class Recipe(Section):
         the models that it is put together of.
         """
         train = self.train.plain()
+        start = train.pop("warm_start")
         for beside in ("workers", "keep", "log_every", "validate_every", "checkpoint_every", "snapshot_every"):
             del train[beside]
         decides = {"seed": self.seed, "data": dataset_digest, "model": self.model.plain(), "train": train}
@@ -213,6 +224,8 @@ class Recipe(Section):
             decides["upsampling"] = self.upsampling.plain()
         if weights := getattr(self.model, "perceptual", None):
             decides["perceptual"] = frozen.sha256(weights)
+        if start:
+            decides["warm_start"] = start["sha256"]  # wherever it lies
         if parts:
             decides["parts"] = list(parts)
         return digest(decides | {"code": code_digest()})
