@@ -67,3 +67,10 @@ def test_what_is_put_together_is_not_trained(home: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"evaluate\.beside = True: is for trainings"):
         load_recipe(path)
+
+
+def test_a_training_is_the_same_with_evaluations_beside_it(home: Path, recipe: Recipe) -> None:
+    asked = load_recipe(write_recipe(home / "asked.yaml", evaluate__beside=True))
+    assert asked.evaluate.beside
+    assert not recipe.evaluate.beside
+    assert asked.run_name("d") == recipe.run_name("d")
