@@ -94,7 +94,9 @@ class RayTask:
         except ray.exceptions.WorkerCrashedError:
             return "its process was killed"
         except ray.exceptions.RayTaskError as error:
-            return _last_line(str(error.cause)) if error.cause else _last_line(str(error))
+            cause = error.cause or error
+            said = _last_line(str(cause))
+            return said if isinstance(cause, LangevinError) else f"{type(cause).__name__}: {said}"
         except ray.exceptions.RayError as error:
             return str(error).strip().partition("\n")[0]
         return None
