@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from langevin.cluster.alone import ChildProcess, RayTask
+from langevin.cluster.beside import Companion, beside
 from langevin.cluster.progress import watched
 from langevin.cluster.session import cpus, session
 from langevin.cluster.training import Training
@@ -26,11 +28,13 @@ def train(
     workers: int,
     tell: Callable[[dict[str, Any]], None],
     threads: int | None = None,
+    companion: Companion | None = None,
 ) -> Checkpoint:
     """Trains to the training's goal, from where the run's last checkpoint ends, or where its recipe has it begin; returns the
     last checkpoint. 0 workers: in this process, with so many threads, one a CPU without.
 
-    A dead worker restarts the group from the last checkpoint; after the driver's death, call again.
+    A dead worker restarts the group from the last checkpoint; after the driver's death, call again. companion: what
+    evaluates the checkpoints meanwhile; of a training that is complete, the last one where that was not done yet.
     """
     images = training.goal
     bring(training)
@@ -39,11 +43,15 @@ def train(
         with watched(Path(training.folder), tell):
             if workers == 0:
                 torch.set_num_threads(threads or cpus())
-                work(asdict(training))
+                with beside(training, companion, ChildProcess):
+                    work(asdict(training))
             else:
-                with session(address, workers):
+                with session(address, workers), beside(training, companion, RayTask):
                     _fit(training, workers)
         done = every(training)
+    elif companion is not None:
+        with beside(training, companion, ChildProcess):
+            pass
     if not done or done[-1].images < images:
         raise LangevinError(f"training ended before its last checkpoint in {training.checkpoints}")
     return done[-1]

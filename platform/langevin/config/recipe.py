@@ -134,6 +134,9 @@ class Train(Section):
 class Evaluate(Section):
     """What is measured. images: generated for the metrics; curve_images: for each point of FID over images seen.
 
+    beside: whether these points are made while `langevin train` goes on, of each checkpoint by a task of its own; those
+    that come while one is evaluated are thinned to the newest.
+
     extractor: cnn, trained on the data set; the folder of another recipe's, such as out/RECIPE/extractor; or
     inception-v3-compat, by the file extractor_weights.
     """
@@ -142,6 +145,7 @@ class Evaluate(Section):
     extractor_weights: str | None = None
     images: Annotated[int, Field(ge=50)] = 1250
     curve_images: Annotated[int, Field(ge=50)] = 500
+    beside: bool = False
     batch: Count = 125
     seed: int = 1
 

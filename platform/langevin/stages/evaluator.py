@@ -71,20 +71,7 @@ class Evaluator:
     @property
     def spec(self) -> MetricSpec:
         """Everything but the model that moves a figure."""
-        recipe, extractor = self.recipe, self.extractor
-        return MetricSpec(
-            extractor=extractor.name,
-            extractor_sha256=extractor.sha256,
-            extractor_accuracy=extractor.accuracy,
-            reference_split="test",
-            reference_n=len(self.test.images),
-            dataset_digest=self.manifest.digest,
-            generated_n=recipe.evaluate.images,
-            seed=recipe.evaluate.seed,
-            quantisation=QUANTISATION,
-            sampling=recipe.sample.plain() | {"bound": recipe.bound.plain(), "nll_draws": NLL_DRAWS} | _around(recipe),
-            judge=self.judge.name,
-        )
+        return spec_of(self.recipe, self.manifest, self.extractor)
 
     def sampled_by(self, sample: Sample) -> Evaluator:
         """The same for models that are sampled otherwise."""
@@ -193,6 +180,23 @@ class Evaluator:
     def fid(self, samples: Tensor) -> float:
         """FID of samples (N, C, H, W) uint8 against the test images."""
         return self.fid_of(self.extractor.features(samples).features)
+
+
+def spec_of(recipe: Recipe, manifest: Manifest, extractor: Extractor) -> MetricSpec:
+    """The spec of the recipe's evaluations, told without a look at the images. manifest: of its images."""
+    return MetricSpec(
+        extractor=extractor.name,
+        extractor_sha256=extractor.sha256,
+        extractor_accuracy=extractor.accuracy,
+        reference_split="test",
+        reference_n=manifest.splits["test"].samples,
+        dataset_digest=manifest.digest,
+        generated_n=recipe.evaluate.images,
+        seed=recipe.evaluate.seed,
+        quantisation=QUANTISATION,
+        sampling=recipe.sample.plain() | {"bound": recipe.bound.plain(), "nll_draws": NLL_DRAWS} | _around(recipe),
+        judge=(Parser if manifest.captions else Judge).name,
+    )
 
 
 def network_calls(model: Any, like: Batch) -> int | None:

@@ -104,10 +104,12 @@ def _decides(loaded: Loaded, manifest: Manifest) -> dict[str, Any]:
     search = loaded.search.plain()
     for beside in ("name", "recipe", "budget", "concurrent", "workers", "sampling"):
         del search[beside]
+    recipe = loaded.base.plain()
+    del recipe["evaluate"]["beside"]  # trials are measured at their rungs
     extractor = extractor_of(loaded.base).sha256
     return {
         "search": search,
-        "recipe": loaded.base.plain(),
+        "recipe": recipe,
         "data": manifest.digest,
         "extractor": extractor,
         "code": code_digest(),
