@@ -11,7 +11,8 @@ import pytest
 from e2e.recipes import write_recipe
 
 from langevin.data.manifest import Manifest
-from langevin.evaluation.suite import Evaluation, compare
+from langevin.evaluation.comparison import compare
+from langevin.evaluation.suite import Evaluation
 from langevin.generation.ledger import MANIFEST
 
 from .conftest import Call

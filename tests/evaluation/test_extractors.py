@@ -53,6 +53,8 @@ def test_save_and_load(extractor: ConvExtractor, saved: Path, digits) -> None:
     loaded = load_extractor(saved)
     images = digits.test.images[:20]
     assert torch.equal(loaded.features(images).features, extractor.features(images).features)
+    assert torch.equal(load_extractor(saved, threads=2).features(digits.test.images).features,
+                       loaded.features(digits.test.images).features)  # fmt: skip
     for field in ("name", "sha256", "dim", "accuracy", "n", "seed", "classes", "dataset", "shape"):
         assert getattr(loaded, field) == getattr(extractor, field)
 

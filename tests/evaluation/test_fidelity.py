@@ -1,4 +1,4 @@
-"""FID, KID, IS, precision and recall: torch-fidelity's own numbers, and what mathematics says about them."""
+"""FID and its moments: what mathematics says about them."""
 
 from __future__ import annotations
 
@@ -6,58 +6,10 @@ from itertools import permutations
 
 import pytest
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from langevin.errors import DataError
-from langevin.evaluation.compatibility import fidelity
-from langevin.evaluation.extractors import ConvExtractor, register
-from langevin.evaluation.fidelity import fid, inception_score, kid, precision_recall
+from langevin.evaluation.frechet import fid
 from langevin.evaluation.statistics import Moments
-
-
-class Images(Dataset):
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[index]
-
-
-def test_our_numbers_are_those_of_torch_fidelity(extractor: ConvExtractor, digits) -> None:
-    one, two = digits.train.images[:600], digits.train.images[600:1200]
-    register(extractor)
-    asked = {
-        "input1": Images(one),
-        "input2": Images(two),
-        "feature_extractor": extractor.name,
-        "cuda": False,
-        "cache": False,
-        "verbose": False,
-        "save_cpu_ram": True,  # no worker processes
-        "rng_seed": 7,
-        "kid_subset_size": 300,
-    }
-    theirs = fidelity().calculate_metrics(fid=True, kid=True, isc=True, **asked)
-    theirs |= fidelity().calculate_metrics(prc=True, **asked)
-
-    a, b = extractor.features(one), extractor.features(two)
-    assert fid(Moments.of(a.features), Moments.of(b.features)) == pytest.approx(
-        theirs["frechet_inception_distance"], rel=1e-4
-    )
-    distance = kid(a.features, b.features, seed=7)
-    assert distance.size == 300
-    assert distance.mean == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
-    assert distance.deviation == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-4)
-    score = inception_score(a.logits, seed=7)
-    assert score.mean == pytest.approx(theirs["inception_score_mean"], rel=1e-4)
-    assert score.deviation == pytest.approx(theirs["inception_score_std"], rel=1e-4)
-    found = precision_recall(a.features, b.features)
-    assert found.precision == pytest.approx(theirs["precision"], rel=1e-4)
-    assert found.recall == pytest.approx(theirs["recall"], rel=1e-4)
 
 
 def test_moments_add_up_in_any_order() -> None:

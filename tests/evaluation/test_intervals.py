@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from langevin.errors import NumericsError
-from langevin.evaluation.bootstrap import (
-    Resampled,
-    fid_figures,
-    kid_figure,
-    precision_recall_figures,
-    resamples,
-)
-from langevin.evaluation.fidelity import InceptionScore, kid
-from langevin.evaluation.intervals import Figure, inception_figure, mean, proportion
+from langevin.evaluation.frechet import fid_figures
+from langevin.evaluation.inception import inception_figure
+from langevin.evaluation.intervals import Figure, mean, proportion
+from langevin.evaluation.kid import kid_figure
+from langevin.evaluation.neighbours import neighbour_figures
+from langevin.evaluation.sets import FeatureSet
+from langevin.evaluation.spread import Part
 
 
 def test_wilson_at_known_values() -> None:
@@ -35,16 +33,14 @@ def test_mean_covers_the_mean() -> None:
     assert 0.92 <= covered <= 0.98
 
 
-def test_resamples_keep_every_class_and_are_keyed() -> None:
-    labels = torch.tensor([3, 1, 1, 3, 3, 0])
-    counts = resamples(5, "generated", labels, 200)
-    for label in (0, 1, 3):
-        assert (counts[:, labels == label].sum(1) == (labels == label).sum()).all()
-    assert counts[:, labels == 3].double().mean().item() == pytest.approx(1.0)
-    assert counts[:, 0].double().var().item() == pytest.approx(2 / 3, rel=0.3)  # binomial(3, 1/3)
-    assert torch.equal(resamples(5, "generated", labels, 10), counts[:10])
-    assert not torch.equal(resamples(6, "generated", labels, 200), counts)
-    assert not torch.equal(resamples(5, "reference", labels, 200), counts)
+def test_only_what_differs_within_strata_counts() -> None:
+    labels = torch.arange(300) % 3
+    values = torch.randn(300, generator=torch.Generator().manual_seed(0)).double()
+    within = [values[labels == label].var() * 100 for label in range(3)]
+    assert Part(values, labels).variance == pytest.approx(float(sum(within)) / 300**2)
+    assert Part(values + 50 * labels, labels).variance == pytest.approx(Part(values, labels).variance)
+    assert Part(values, torch.zeros(300).long()).variance == pytest.approx(float(values.var()) / 300)
+    assert Part(values, torch.arange(300)).variance == 0  # nothing is known of a stratum of one
 
 
 def mixture(n: int, spread: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -61,28 +57,30 @@ def repeated() -> dict[str, list[Figure]]:
     found: dict[str, list[Figure]] = {}
     for seed in range(40):
         sets = {
-            name: Resampled.of(features, seed, name, labels, times=30)
+            name: FeatureSet.of(features, seed, name, labels)
             for name, n, spread in (("generated", 150, 1.2), ("reference", 120, 1.0), ("train", 150, 1.0))
             for features, labels in [mixture(n, spread, generator)]
         }
         ours, theirs = sets["generated"], sets["reference"]
         fids = fid_figures(ours, theirs, sets["train"])
-        precision, recall = precision_recall_figures(ours, theirs)
-        distance = kid_figure(kid(ours.features, theirs.features, seed), ours, theirs)
+        logits = -0.2 * (ours.features - torch.eye(5)[:3, None] * 4).square().sum(dim=2).T  # of the three classes
         row = {
             "fid": fids.fid,
             "floor": fids.floor,
             "ratio": fids.ratio,
-            "kid": distance,
-            "precision": precision,
-            "recall": recall,
+            "kid": kid_figure(ours, theirs, seed),
+            "inception_score": inception_figure(logits, ours.strata, 0),
+            **neighbour_figures(ours, theirs),
         }
         for name, figure in row.items():
             found.setdefault(name, []).append(figure)
     return found
 
 
-@pytest.mark.parametrize("name", ["fid", "floor", "ratio", "kid", "precision", "recall"])
+NAMES = ("fid", "floor", "ratio", "kid", "inception_score", "precision", "recall", "density", "coverage")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_intervals_cover_what_other_samples_give(repeated: dict[str, list[Figure]], name: str) -> None:
     figures = repeated[name]
     values = torch.tensor([figure.value for figure in figures])
@@ -99,21 +97,16 @@ def test_more_images_narrow_the_interval() -> None:
     generator = torch.Generator().manual_seed(3)
     margins = []
     for n in (300, 4800):
-        sets = [Resampled.of(mixture(n, s, generator)[0], 0, str(s), torch.arange(n) % 3, 60) for s in (1.8, 1.0, 0.99)]
+        sets = [FeatureSet.of(mixture(n, s, generator)[0], 0, str(s), torch.arange(n) % 3) for s in (1.8, 1.0, 0.99)]
         margins.append(fid_figures(*sets).fid.margin)
     assert margins[0] / margins[1] == pytest.approx(4, rel=0.5)
-
-
-def test_inception_interval_is_students() -> None:
-    figure = inception_figure(InceptionScore(mean=8.0, deviation=0.3, splits=10), n=500)
-    assert figure.margin == pytest.approx(2.262157 * 0.3 / 3)
 
 
 def test_a_figure_is_finite() -> None:
     with pytest.raises(NumericsError, match="not finite"):
         Figure(math.nan, 0, 1, 10)
-    images = Resampled.of(torch.randn(60, 3), 0, "same")
-    other = Resampled.of(torch.randn(60, 3), 0, "other")
+    images = FeatureSet.of(torch.randn(60, 3), 0, "same")
+    other = FeatureSet.of(torch.randn(60, 3), 0, "other")
     with pytest.raises(NumericsError, match="floor"):
-        fid_figures(other, Resampled.of(torch.zeros(60, 3), 0, "a"), Resampled.of(torch.zeros(60, 3), 0, "b"))
+        fid_figures(other, FeatureSet.of(torch.zeros(60, 3), 0, "a"), FeatureSet.of(torch.zeros(60, 3), 0, "b"))
     assert fid_figures(images, images, other).fid.value == pytest.approx(0, abs=1e-6)

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from langevin.errors import ConfigError, DataError, NumericsError
+from langevin.evaluation.audit import Aspect, Gap
+from langevin.evaluation.comparison import compare
 from langevin.evaluation.extractors import ConvExtractor
 from langevin.evaluation.intervals import Figure
 from langevin.evaluation.judge import Judge
 from langevin.evaluation.specification import MetricSpec
-from langevin.evaluation.suite import Evaluation, RealImages, compare, draw, evaluate_samples
+from langevin.evaluation.suite import Evaluation, RealImages, draw, evaluate_samples
 from langevin.randomness import Keys, Noise
 
 
@@ -27,7 +29,7 @@ def judge(digits) -> Judge:
 def measure(images: Tensor, labels: Tensor, digits, extractor: ConvExtractor, judge: Judge) -> dict[str, Figure]:
     reference = RealImages(digits.test.images, digits.test.labels)
     train = RealImages(digits.train.images, digits.train.labels)
-    return evaluate_samples(images, labels, reference, train, extractor, judge, seed=3, resamples=40)
+    return evaluate_samples(images, labels, reference, train, extractor, judge, seed=3)
 
 
 def noisy(images: Tensor, deviation: float) -> Tensor:
@@ -63,6 +65,10 @@ def test_the_judge_is_independent_and_right(digits, judge: Judge) -> None:
     assert sum(figure.n for figure in classes.values()) == len(test.labels)
     total = sum(figure.value * figure.n for figure in classes.values()) / len(test.labels)
     assert total == pytest.approx(judge.accuracy(test.images, test.labels))
+    noise = noisy(test.images, 60)
+    assert (judge.classes(noise) == judge.machine.predict(noise.flatten(1).numpy() / 255)).all()
+    pair = Judge.train(test.images, test.labels % 2)
+    assert (pair.classes(noise) == pair.machine.predict(noise.flatten(1).numpy() / 255)).all()
     with pytest.raises(DataError, match="two classes"):
         Judge.train(test.images, torch.zeros_like(test.labels))
     with pytest.raises(DataError, match="labels"):
@@ -138,6 +144,21 @@ def test_json_is_plain_stable_and_comes_back() -> None:
     assert again.figures["fid"] == Figure(0.333333, 0.233333, 0.433333, 1300)
 
 
+def test_the_audit_is_kept_and_older_evaluations_have_none() -> None:
+    aspect = Aspect(0.25, 0.1, 0.001, 100, "images", 10, (Gap("3", 0.0625, 0.125, 0.03125),))
+    kept = replace(evaluation(fid=1.0), audit={"class": aspect})
+    assert Evaluation.from_json(kept.to_json()).audit == {"class": aspect}
+    older = json.loads(kept.to_json())
+    del older["audit"], older["spec"]["others"]
+    assert Evaluation.from_json(json.dumps(older)).audit == {}
+
+
+def test_other_networks_make_another_spec() -> None:
+    other = replace(SPEC, others={"dinov2": "ab"})
+    assert other.hash != SPEC.hash
+    assert SPEC.differences(other) == {"others.dinov2": (None, "ab")}
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"spec_hash": "x", "spec": {}, "figures": {}, "classes": {}}'])
 def test_other_text_is_no_evaluation(text: str) -> None:
     with pytest.raises(DataError, match="no evaluation"):
@@ -159,14 +180,17 @@ def test_the_hash_is_of_the_content_alone() -> None:
 
 def test_comparison_decides_by_the_interval() -> None:
     found = compare(
-        evaluation(fid=2.0, kid=1.0, recall=0.5, fid_floor=1.0), evaluation(fid=1.0, kid=0.95, recall=0.1, fid_floor=9)
+        evaluation(fid=2.0, kid=1.0, recall=0.5, fid_floor=1.0, fid_half=3),
+        evaluation(fid=1.0, kid=0.95, recall=0.1, fid_floor=9, fid_half=2),
     )
     assert found["fid"].better
     assert found["fid"].change == -1.0
-    assert found["fid"].margin == pytest.approx(0.1 * 2**0.5)
+    assert found["fid"].margin == pytest.approx(
+        0.1 * 2**0.5 * 2.576 / 1.96, rel=1e-3
+    )  # of 99 %, as a difference must beat
     assert not found["kid"].better  # smaller, by less than the interval
     assert found["recall"].gain == pytest.approx(-0.4)
-    assert "fid_floor" not in found
+    assert not found.keys() & {"fid_floor", "fid_half"}  # say nothing that FID does not
 
 
 def test_different_specs_are_not_compared() -> None:

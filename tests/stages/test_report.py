@@ -18,12 +18,15 @@ from e2e.recipes import ELSEWHERE, write_recipe
 from PIL import Image
 
 from langevin.config.load import load_recipe
+from langevin.config.paths import features_folder
 from langevin.config.recipe import Recipe
 from langevin.data.reader import read_split
 from langevin.errors import ConfigError, DataError
+from langevin.evaluation.extractors import ConvExtractor
 from langevin.randomness import Keys
 from langevin.stages.compare import beside, compare, training_seconds
 from langevin.stages.evaluate import evaluate
+from langevin.stages.evaluator import Evaluator
 from langevin.stages.extractor import make_extractor
 from langevin.stages.generate import generate
 from langevin.stages.levels import BINS, LOOKS, SEED, _binned, _looks
@@ -185,6 +188,23 @@ def test_a_codec_shows_images_and_what_comes_back_and_draws_none(made: Made) -> 
     assert "generated" not in said
 
 
+def test_a_second_evaluation_looks_at_no_real_image_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, calls = made.evaluated("codec"), []
+    features = ConvExtractor.features
+
+    def counted(self: ConvExtractor, images: torch.Tensor) -> Any:
+        calls.append(len(images))
+        return features(self, images)
+
+    monkeypatch.setattr(ConvExtractor, "features", counted)
+    known = Evaluator(recipe).train.features
+    assert calls == []
+    shutil.rmtree(features_folder())  # which may be done at any time
+    again = Evaluator(recipe)
+    assert calls == [len(again.train.images), len(again.test.images)]
+    assert torch.equal(again.train.features, known)
+
+
 def test_various_images_are_of_every_class_in_turn(made: Made) -> None:
     made.evaluated("vae")
     promote(made.recipe("vae"), made.home / "vae.yaml")
@@ -224,7 +244,8 @@ def test_a_cascade_shows_what_it_is_made_of_and_what_it_is_compared_with(made: M
     shutil.rmtree(made.outputs("pixels").folder, ignore_errors=True)
     page = made.page("cascade")
     assert headings(page) == [
-        "Samples", "From noise to image", "What it is made of", "Side by side", "Metrics", "Lineage",
+        "Samples", "From noise to image", "What it is made of", "Side by side", "Samples against the training images",
+        "Metrics", "Lineage",
     ]  # fmt: skip
     head, base, upper = table(page, "What it is made of")
     assert head == ["model", "pixels", "FID", "recognised", "NLL, bits/dim", "training, s"]

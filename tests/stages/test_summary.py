@@ -20,9 +20,15 @@ def test_rows_are_in_order_with_the_champion_beside_them() -> None:
         *("FID, samples against test", "FID floor, train against test", "recognised as their class", "NLL, bits/dim"),
         "of_tomorrow",  # a figure without a name of its own is shown under its key
     ]
-    assert found[0] == ("FID, samples against test", "3.5", "3.4 to 3.6", "1250", "-")
+    assert found[0] == ("FID, samples against test", "3.5", "3.4 to 3.6", "1250", "-", "-")
     beside = {"model": "models:/small/1", "evaluation": evaluation(4.25).to_json()}
-    assert [row[4] for row in rows(evaluated | {"champion": beside})] == ["4.25", "1", "-", "-", "-"]
+    assert [row[4:] for row in rows(evaluated | {"champion": beside})] == [
+        ("4.25", "-0.75 ± 0.19"),
+        ("1", "-"),  # of the data alone
+        *([("-", "-")] * 3),
+    ]
+    paired = {"fid": {"value": -0.75, "low": -0.8, "high": -0.7, "n": 1250, "unit": ""}}
+    assert rows(evaluated | {"champion": beside | {"differences": paired}})[0][5] == "-0.75 ± 0.066"
 
 
 def test_the_table_as_text_has_a_line_a_figure() -> None:

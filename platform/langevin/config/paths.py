@@ -25,3 +25,8 @@ def within_home(path: str) -> Path:
 def run_folder(run_name: str) -> Path:
     """Everything that a training leaves: checkpoints, the tracking spool, progress."""
     return home() / "runs" / run_name
+
+
+def features_folder() -> Path:
+    """Features of real images by what they are features of. May be deleted at any time: they are computed again."""
+    return home() / "out" / "features"

@@ -138,11 +138,14 @@ class Evaluate(Section):
     that come while one is evaluated are thinned to the newest.
 
     extractor: cnn, trained on the data set; the folder of another recipe's, such as out/RECIPE/extractor; or
-    inception-v3-compat, by the file extractor_weights.
+    inception-v3-compat, by the file extractor_weights. dinov2, clip: folders of such models of transformers, for FD with
+    DINOv2's features, and for the CLIP score of models that read.
     """
 
     extractor: str = "cnn"
     extractor_weights: str | None = None
+    dinov2: str | None = None
+    clip: str | None = None
     images: Annotated[int, Field(ge=50)] = 1250
     curve_images: Annotated[int, Field(ge=50)] = 500
     beside: bool = False

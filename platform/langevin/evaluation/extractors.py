@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from langevin.errors import CheckpointError, ConfigError, DataError
 from langevin.evaluation.classifier import FEATURES, Classifier, train_classifier
 from langevin.evaluation.compatibility import fidelity, fidelity_part
+from langevin.evaluation.threads import in_threads
 
 INCEPTION = "inception-v3-compat"
 _BATCH = 256  # fixed: the features of a set are then the same to the bit, however the set was made
@@ -53,7 +54,9 @@ class Extractor(Protocol):
 
 @dataclass(frozen=True)
 class ConvExtractor:
-    """A classifier trained on the data set's own train split. n: its training images; shape: (C, H, W) of an image."""
+    """A classifier trained on the data set's own train split. n: its training images; shape: (C, H, W) of an image;
+    threads: batches at a time.
+    """
 
     network: Classifier
     name: str
@@ -65,19 +68,20 @@ class ConvExtractor:
     dataset: str
     shape: tuple[int, int, int]
     dim: int = FEATURES
+    threads: int = 1
 
     def features(self, images: Tensor) -> Features:
         _check(images)
         if tuple(images.shape[1:]) != self.shape:
             raise DataError(f"{self.name} reads images of shape {self.shape}, not {tuple(images.shape[1:])}")
-        return _in_batches(self.network, images)
+        return _in_batches(self.network, images, self.threads)
 
     def save(self, folder: str | Path) -> None:
         """Write extractor.safetensors and extractor.json into the folder, made where it is missing."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _WEIGHTS).write_bytes(_weights(self.network))
-        card = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "network"}
+        card = {key: getattr(self, key) for key in self.__dataclass_fields__ if key not in ("network", "threads")}
         (folder / _CARD).write_text(json.dumps(card, indent=2, sort_keys=True) + "\n")
 
 
@@ -91,11 +95,12 @@ class InceptionExtractor:
     dim: int = 2048
     classes: int = 1008
     accuracy: float | None = None
+    threads: int = 1
 
     def features(self, images: Tensor) -> Features:
         _check(images)
         colour = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-        return _in_batches(self.network, colour)
+        return _in_batches(self.network, colour, self.threads)
 
 
 def train_extractor(
@@ -129,14 +134,17 @@ def train_extractor(
     )
 
 
-def load_extractor(name_or_folder: str | Path, weights_path: str | Path | None = None) -> Extractor:
-    """A saved extractor by its folder, or ``inception-v3-compat`` by its name and the path of its weights.
+def load_extractor(
+    name_or_folder: str | Path, weights_path: str | Path | None = None, threads: int = 1
+) -> ConvExtractor | InceptionExtractor:
+    """A saved extractor by its folder, or ``inception-v3-compat`` by its name and the path of its weights. threads:
+    batches at a time, which changes no feature (threads.py).
 
     Raises ConfigError where nothing lies there, CheckpointError where what lies there is damaged or unsafe.
     """
     if str(name_or_folder) == INCEPTION:
-        return _load_inception(weights_path)
-    return _load_conv(Path(name_or_folder))
+        return replace(_load_inception(weights_path), threads=threads)
+    return replace(_load_conv(Path(name_or_folder)), threads=threads)
 
 
 def register(extractor: Extractor) -> None:
@@ -234,9 +242,9 @@ def _load_inception(weights_path: str | Path | None) -> InceptionExtractor:
     return InceptionExtractor(network, hashlib.sha256(Path(weights_path).read_bytes()).hexdigest())
 
 
-@torch.no_grad()
-def _in_batches(network: nn.Module, images: Tensor) -> Features:
-    found = [network(batch) for batch in images.cpu().split(_BATCH)]
+def _in_batches(network: nn.Module, images: Tensor, threads: int = 1) -> Features:
+    # in each thread: whether gradients are kept is a thread's own affair
+    found = in_threads(torch.no_grad()(network), images.cpu().split(_BATCH), threads)
     features, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Features(features, logits)
 

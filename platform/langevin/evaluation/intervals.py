@@ -8,12 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from langevin.errors import NumericsError
-from langevin.evaluation.fidelity import InceptionScore
-from langevin.evaluation.spread import Items, Spread, Verdicts
+from langevin.evaluation.spread import Influences, Part, Spread, Verdicts
 
 Z = 1.959963984540054  # the standard normal's 97.5 % point
 
@@ -53,15 +51,22 @@ def around(
     value: float, deviation: float, n: int, unit: str = "", lowest: float = -math.inf, highest: float = math.inf,
     spread: Spread | None = None,
 ) -> Figure:  # fmt: skip
-    """value +- 1.96 deviations, cut to the values that the quantity can have."""
+    """value +- 1.96 deviations, a 95 % interval, cut to the values that the quantity can have."""
     return Figure(value, max(value - Z * deviation, lowest), min(value + Z * deviation, highest), n, unit, spread)
+
+
+def influenced(
+    value: float, parts: tuple[Part, ...], n: int, unit: str = "", lowest: float = -math.inf, highest: float = math.inf
+) -> Figure:
+    """A figure with the interval that its images' influences give, which are kept with it. parts: one a set of images."""
+    spread = Influences(parts)
+    return around(value, spread.deviation, n, unit, lowest, highest, spread)
 
 
 def mean(values: Tensor, unit: str = "") -> Figure:
     """The mean of independent values (N,) with its normal interval."""
-    values = values.double()
-    spread = values.std().item() if len(values) > 1 else 0.0
-    return around(values.mean().item(), spread / math.sqrt(len(values)), len(values), unit, spread=Items(values))
+    spread = Influences.of(values)
+    return around(values.double().mean().item(), spread.deviation, len(values), unit, spread=spread)
 
 
 def share(right: Sequence[bool]) -> Figure:
@@ -77,10 +82,3 @@ def proportion(successes: int, n: int) -> Figure:
     half = Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     # at 0 and n successes an end of the interval is the share itself, but for rounding
     return Figure(share, min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share), n, "fraction")
-
-
-def inception_figure(found: InceptionScore, n: int) -> Figure:
-    """Inception score with Student's interval over its splits: they share no image, so they are independent."""
-    deviation = found.deviation / math.sqrt(found.splits - 1)  # of the mean, from the population's over the splits
-    half = float(stats.t.ppf(0.975, found.splits - 1)) * deviation
-    return Figure(found.mean, max(found.mean - half, 1.0), found.mean + half, n)

@@ -1,4 +1,6 @@
-"""When a model takes another's place: better in some figures, no worse in others, each by more than its interval."""
+"""When a model takes another's place: better in some figures, no worse in others, each by more than the 99 % interval of the
+difference.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from langevin.errors import ConfigError
+from langevin.evaluation.comparison import BESIDE, Comparison
 from langevin.evaluation.intervals import Figure
-from langevin.evaluation.suite import FLOORS, Comparison
 
 USUAL = ("fid", "rfid")  # by which a model is judged where nothing is declared: the first of them that it has
 
@@ -24,7 +26,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Rule:
-    """better: in every one of these by more than the interval; no_worse: in none of these worse by more than it."""
+    """better: in every one of these by more than the 99 % interval of the difference; no_worse: in none of these worse by more
+    than it.
+    """
 
     better: tuple[str, ...]
     no_worse: tuple[str, ...] = ()
@@ -34,7 +38,7 @@ class Rule:
         cls, better: tuple[str, ...], no_worse: tuple[str, ...], figures: Mapping[str, Figure], file: Path | None = None
     ) -> Rule:
         """What a recipe declares, or the usual where it names nothing to be better in. ConfigError: no such figure."""
-        known = sorted(figures.keys() - FLOORS)
+        known = sorted(figures.keys() - BESIDE)
         usual = tuple(name for name in USUAL if name in figures)[:1]
         if not better and not usual:
             raise ConfigError("is needed: there is no FID to judge by", file=file, field="promote.better",
@@ -43,7 +47,9 @@ class Rule:
             for name in names:
                 if name not in known:
                     near = difflib.get_close_matches(name, known, 1)
-                    problem = "says nothing of the model" if name in FLOORS else "is no figure of this evaluation"
+                    problem = (
+                        "is beside the figure that judges" if name in BESIDE else "is no figure of this evaluation"
+                    )
                     raise ConfigError(problem, file=file, field=f"promote.{field}", value=name,
                                       mend=f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}")  # fmt: skip
         return cls(better or usual, no_worse)
@@ -72,4 +78,4 @@ def _said(names: tuple[str, ...] | list[str], compared: Mapping[str, Comparison]
 def _figures(name: str, found: Comparison) -> str:
     paired = " (paired)" if found.paired else ""
     figures = f"{found.after.value:.4g} against {found.before.value:.4g}"
-    return f"{name} {figures}, interval of the difference {found.margin:.2g}{paired}"
+    return f"{name} {figures}, 99 % interval of the difference {found.margin:.2g}{paired}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,25 +12,29 @@ import torch
 from torch import Tensor
 
 from langevin.errors import ConfigError, DataError, NumericsError
-from langevin.evaluation.bootstrap import RESAMPLES, Resampled, fid_figures, kid_figure, precision_recall_figures
+from langevin.evaluation.audit import AUDITED, Aspect, audit, looks
 from langevin.evaluation.extractors import Extractor
-from langevin.evaluation.fidelity import inception_score, kid
-from langevin.evaluation.intervals import Figure, inception_figure
+from langevin.evaluation.frechet import extrapolated, fid_figure, fid_figures
+from langevin.evaluation.inception import inception_figure
+from langevin.evaluation.intervals import Figure
 from langevin.evaluation.judge import Verdicts
+from langevin.evaluation.kid import kid_figure
+from langevin.evaluation.memorisation import authenticity
+from langevin.evaluation.neighbours import neighbour_figures
+from langevin.evaluation.sets import FeatureSet
 from langevin.evaluation.specification import MetricSpec, plain
 from langevin.evaluation.threads import in_threads
 from langevin.protocols import Cond, Samples, on_device, rows
 from langevin.randomness import Keys, Noise
 
 FEWEST = 50  # images a set: below, ten splits and a covariance have nothing to stand on
-HIGHER_IS_BETTER = frozenset({"inception_score", "precision", "recall", "recognised", "psnr"})
-FLOORS = frozenset({"fid_floor"})  # say something about the data, not about the model
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What was measured. figures: by name; classes: the share that the judge recognised, by the class's number;
-    seconds: of the whole evaluation; network_calls: what one sample cost, None where unknown.
+    seconds: of the whole evaluation; network_calls: what one sample cost, None where unknown; audit: what is generated
+    too often or too seldom, by aspect.
     """
 
     spec: MetricSpec
@@ -38,6 +42,7 @@ class Evaluation:
     classes: Mapping[str, Figure] = field(default_factory=dict)
     seconds: float = 0.0
     network_calls: int | None = None
+    audit: Mapping[str, Aspect] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Plain JSON with sorted keys and floats of 6 digits: the same evaluation gives the same bytes."""
@@ -51,55 +56,14 @@ class Evaluation:
             found = json.loads(text)
             claimed = found.pop("spec_hash")
             spec = MetricSpec(**found.pop("spec"))
-            evaluation = cls(spec, _figures(found.pop("figures")), _figures(found.pop("classes")), **found)
+            figures, classes = _figures(found.pop("figures")), _figures(found.pop("classes"))
+            audited = {name: Aspect.of_json(fields) for name, fields in found.pop("audit", {}).items()}
+            evaluation = cls(spec, figures, classes, **found, audit=audited)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"this is no evaluation: {error!r}", mend="evaluate again") from error
         if spec.hash != claimed:
             raise DataError("the spec was changed", field="spec_hash", value=claimed, mend="evaluate again")
         return evaluation
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One figure in two evaluations. change: after - before; margin: its 95 % half-width; gain: > 0 is better; paired: whether
-    what the two share is not in the margin.
-    """
-
-    before: Figure
-    after: Figure
-    change: float
-    margin: float
-    gain: float
-    paired: bool = False
-
-    @property
-    def better(self) -> bool:
-        """Better by more than the interval."""
-        return self.gain > self.margin
-
-    @property
-    def worse(self) -> bool:
-        """Worse by more than the interval."""
-        return -self.gain > self.margin
-
-
-def compare(before: Evaluation, after: Evaluation, paired: Mapping[str, Figure] | None = None) -> dict[str, Comparison]:
-    """The figures that both have. paired: their differences where both were measured side by side (paired.py); without, the
-    two are taken to be independent. Raises ConfigError that names what differs where the specs do.
-    """
-    if before.spec.hash != after.spec.hash:
-        differing = before.spec.differences(after.spec)
-        found = "; ".join(f"{name}: {ours!r} against {theirs!r}" for name, (ours, theirs) in differing.items())
-        raise ConfigError(
-            f"results of different specs are not compared: {found}",
-            field="spec",
-            value=f"{before.spec.hash} against {after.spec.hash}",
-            mend="evaluate both with one spec",
-        )
-    names = [name for name in before.figures if name in after.figures and name not in FLOORS]
-    return {
-        name: _comparison(name, before.figures[name], after.figures[name], (paired or {}).get(name)) for name in names
-    }
 
 
 def draw(
@@ -144,10 +108,17 @@ def draw(
 
 @dataclass(frozen=True)
 class RealImages:
-    """Images of a split: (N, C, H, W) uint8; labels: (N,) int64, None where there are none."""
+    """Images of a split: (N, C, H, W) uint8; labels: (N,) int64, None where there are none; features: (N, d), None where
+    they are not known yet.
+    """
 
     images: Tensor
     labels: Tensor | None = None
+    features: Tensor | None = None
+
+    def seen_by(self, extractor: Extractor) -> Tensor:
+        """(N, d) float32."""
+        return extractor.features(self.images).features if self.features is None else self.features
 
 
 def evaluate_samples(
@@ -158,31 +129,59 @@ def evaluate_samples(
     extractor: Extractor,
     judge: Verdicts,
     seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> dict[str, Figure]:
-    """fid, fid_floor, fid_ratio, kid, inception_score, precision, recall, recognised, all from one pass of features.
+    """FID with its floor and what it would be at other n, KID, inception score, precision, recall, density, coverage,
+    authenticity, recognised, all from one pass of features.
 
     generated: (N, C, H, W) uint8; labels: (N,) int64, what was asked of each; reference: the test split. The floor is the
     FID of as many training images as were generated (of all, where there are fewer) against the reference.
     """
     _enough(len(generated), len(reference.images), len(train.images), extractor.dim)
-    floor = _subset(train, len(generated), seed)
-    found, real = extractor.features(generated), extractor.features(reference.images)
-    ours = Resampled.of(found.features, seed, "generated", labels, resamples)
-    theirs = Resampled.of(real.features, seed, "reference", reference.labels, resamples)
-    known = Resampled.of(extractor.features(floor.images).features, seed, "train", floor.labels, resamples)
+    found, real, seen = extractor.features(generated), reference.seen_by(extractor), train.seen_by(extractor)
+    ours = FeatureSet.of(found.features, seed, "generated", labels)
+    theirs = FeatureSet.of(real, seed, "reference", reference.labels)
+    some = chosen(len(train.images), len(generated), seed)
+    known = FeatureSet.of(seen[some], seed, "train", None if train.labels is None else train.labels[some])
     fids = fid_figures(ours, theirs, known)
-    precision, recall = precision_recall_figures(ours, theirs)
     return {
         "fid": fids.fid,
         "fid_floor": fids.floor,
         "fid_ratio": fids.ratio,
-        "kid": kid_figure(kid(found.features, real.features, seed), ours, theirs),
-        "inception_score": inception_figure(inception_score(found.logits, seed), len(generated)),
-        "precision": precision,
-        "recall": recall,
+        **extrapolated(fids.fid, ours, theirs),
+        "kid": kid_figure(ours, theirs, seed),
+        "inception_score": inception_figure(found.logits, labels, seed),
+        **neighbour_figures(ours, theirs),
+        "authenticity": authenticity(found.features, seen),
+        "authenticity_floor": authenticity(real, seen),
         "recognised": judge.recognised(generated, labels),
     }
+
+
+def evaluate_fd(
+    generated: Tensor, labels: Tensor, reference: RealImages, train: RealImages, extractor: Extractor, seed: int = 0
+) -> dict[str, Figure]:
+    """fd_NAME, fd_NAME_floor: Fréchet distance by another extractor's features. Arguments as of ``evaluate_samples``."""
+    some = chosen(len(train.images), len(generated), seed)
+    ours = FeatureSet.of(extractor.features(generated).features, seed, "generated", labels)
+    theirs = FeatureSet.of(reference.seen_by(extractor), seed, "reference", reference.labels)
+    known = train.seen_by(extractor)[some], None if train.labels is None else train.labels[some]
+    name = f"fd_{extractor.name}"
+    floor = fid_figure(FeatureSet.of(known[0], seed, "train", known[1]), theirs)
+    return {name: fid_figure(ours, theirs), f"{name}_floor": floor}
+
+
+def audit_samples(
+    generated: Tensor, train: RealImages, judge: Verdicts, classes: Sequence[str], seed: int = 0
+) -> dict[str, Aspect]:
+    """What is generated too often or too seldom: what the judge sees, brightness, colours. Of 10,000 images a set at most.
+
+    generated: (N, C, H, W) uint8; classes: their names, by label. The judge looks at both sets, so that its own leanings
+    are in both shares.
+    """
+    some = train.images[chosen(len(train.images), AUDITED, seed)]
+    ours = generated[:AUDITED]
+    seen, known = (judge.tables(images, classes) | looks(images, some) for images in (ours, some))
+    return audit(seen, known, seed)
 
 
 def _enough(generated: int, reference: int, train: int, dim: int) -> None:
@@ -198,22 +197,12 @@ def _enough(generated: int, reference: int, train: int, dim: int) -> None:
         )
 
 
-def _subset(real: RealImages, size: int, seed: int) -> RealImages:
-    """``size`` of the images, drawn by the seed: a data set may be stored by class."""
-    keys = Keys.range(seed, 0, len(real.images))
-    chosen = Noise(keys).uniform("floor", torch.empty(len(keys), dtype=torch.float64)).argsort()[:size]
-    return RealImages(real.images[chosen], None if real.labels is None else real.labels[chosen])
-
-
-def _comparison(name: str, before: Figure, after: Figure, paired: Figure | None) -> Comparison:
-    change = after.value - before.value
-    margin = paired.margin if paired else (before.margin**2 + after.margin**2) ** 0.5
-    gain = change if _higher_is_better(name) else -change
-    return Comparison(before, after, change, margin, gain, paired is not None)
-
-
-def _higher_is_better(name: str) -> bool:
-    return name in HIGHER_IS_BETTER or name.startswith(("caption_", "heldout_"))
+def chosen(count: int, size: int, seed: int) -> Tensor:
+    """The places of ``size`` of so many images (all, where there are fewer), drawn by the seed: a data set may be stored
+    by class.
+    """
+    like = torch.empty(count, dtype=torch.float64)
+    return Noise(Keys.range(seed, 0, count)).uniform("floor", like).argsort()[:size]
 
 
 def _said(figures: Mapping[str, Figure]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from langevin.config.recipe import digest
 from langevin.config.sampling import Sample
-from langevin.evaluation.bootstrap import Resampled, fid_figure
+from langevin.evaluation.frechet import fid_figure
 from langevin.evaluation.intervals import Figure
+from langevin.evaluation.sets import FeatureSet
 from langevin.search.front import Point, front, order
 from langevin.search.halving import rounds
 from langevin.search.space import Settings
@@ -121,8 +122,8 @@ def _measured(
 def _interval(one: Measured, evaluator: Evaluator, folder: Path) -> Figure:
     """As `langevin evaluate` finds it."""
     seed, features = evaluator.recipe.evaluate.seed, _features(_place(one.candidate, evaluator, folder))[: one.n]
-    ours = Resampled.of(features, seed, "generated", evaluator.labels[: one.n])
-    return fid_figure(ours, Resampled.of(evaluator.reference, seed, "reference", evaluator.test.labels))
+    ours = FeatureSet.of(features, seed, "generated", evaluator.labels[: one.n])
+    return fid_figure(ours, FeatureSet.of(evaluator.reference, seed, "reference", evaluator.test.labels))
 
 
 def _place(one: Candidate, evaluator: Evaluator, folder: Path) -> Path:

@@ -15,7 +15,13 @@ from langevin.evaluation.intervals import Figure
 from langevin.evaluation.suite import Evaluation
 from langevin.stages.outputs import Outputs, read_json
 
-FIGURES = {"fid": "FID", "kid": "KID", "recognised": "recognised", "nll": "NLL, bits/dim"}
+FIGURES = {
+    "fid": "FID",
+    "fid_infinity": "FID, n to infinity",
+    "kid": "KID",
+    "recognised": "recognised",
+    "nll": "NLL, bits/dim",
+}
 
 
 def compare(paths: Sequence[Path]) -> list[dict[str, Any]]:
@@ -54,7 +60,8 @@ def _compared(recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a table that terminals and web pages show alike."""
-    lines = ["| recipe | sampled by | calls | " + " | ".join(FIGURES.values()) + " | training, s |", "|---" * 8 + "|"]
+    columns = ("recipe", "sampled by", "calls", *FIGURES.values(), "training, s")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for row in rows:
         figures = " | ".join(_figure(name, row.get(name)) for name in FIGURES)
         steps = "" if row["steps"] is None else f", {row['steps']}"

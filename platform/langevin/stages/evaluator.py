@@ -7,6 +7,7 @@ import math
 import time
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,22 +16,34 @@ from torch import Tensor, nn
 
 from langevin.cluster.session import cpus
 from langevin.config.load import restore
-from langevin.config.paths import within_home
+from langevin.config.paths import features_folder, within_home
 from langevin.config.recipe import Recipe
 from langevin.config.sampling import Sample
 from langevin.config.table import NETWORKS
 from langevin.data.manifest import Manifest
 from langevin.data.reader import attributes_of, read_split
+from langevin.data.records import texts_of
 from langevin.evaluation.attributes import caption_accuracy
-from langevin.evaluation.bootstrap import Resampled, fid_figure
+from langevin.evaluation.audit import Aspect
+from langevin.evaluation.cache import FeatureCache
 from langevin.evaluation.extractors import Extractor
-from langevin.evaluation.fidelity import fid
+from langevin.evaluation.frechet import fid, fid_figure
 from langevin.evaluation.intervals import Figure, mean
 from langevin.evaluation.judge import Judge, Parser, Verdicts
 from langevin.evaluation.nll import UNIT, nll
+from langevin.evaluation.pretrained import Clip, Dinov2, load_clip, load_dinov2, weights_sha256
 from langevin.evaluation.reconstruction import psnr_figure
+from langevin.evaluation.sets import FeatureSet
 from langevin.evaluation.statistics import Moments
-from langevin.evaluation.suite import Evaluation, MetricSpec, draw, evaluate_samples
+from langevin.evaluation.suite import (
+    Evaluation,
+    MetricSpec,
+    RealImages,
+    audit_samples,
+    draw,
+    evaluate_fd,
+    evaluate_samples,
+)
 from langevin.evaluation.threads import in_threads
 from langevin.protocols import Batch, Bounded, BoundsOtherwise, Cond, Reconstructs, Samples, condition_of, rows
 from langevin.randomness import Keys
@@ -52,8 +65,8 @@ class Evaluator:
         self.root = root = within_home(recipe.data.root)
         self.manifest = Manifest.load(root)
         self.extractor: Extractor = extractor_of(recipe)
-        self.train = real_images(root, "train", self.manifest)
-        self.test = real_images(root, "test", self.manifest)
+        self.train = self._known("train", self.extractor)
+        self.test = self._known("test", self.extractor)
         self.test_batch = read_split(root, "test")
         assert self.train.labels is not None
         # the classes in the proportions of the training images: another mix would itself count as a distance
@@ -72,6 +85,22 @@ class Evaluator:
     def spec(self) -> MetricSpec:
         """Everything but the model that moves a figure."""
         return spec_of(self.recipe, self.manifest, self.extractor)
+
+    @cached_property
+    def dinov2(self) -> Dinov2 | None:
+        folder = _others(self.recipe).get("dinov2")
+        return load_dinov2(folder) if folder else None
+
+    @cached_property
+    def clip(self) -> Clip | None:
+        folder = _others(self.recipe).get("clip")
+        return load_clip(folder) if folder else None
+
+    def _known(self, split: str, extractor: Extractor) -> RealImages:
+        """A split with its features, which are computed once for all evaluations of a data set by an extractor."""
+        real = real_images(self.root, split, self.manifest)
+        content = {"dataset": self.manifest.digest, "split": split, "quantisation": QUANTISATION}
+        return replace(real, features=FeatureCache(features_folder()).features(extractor, real.images, content))
 
     def sampled_by(self, sample: Sample) -> Evaluator:
         """The same for models that are sampled otherwise."""
@@ -96,17 +125,22 @@ class Evaluator:
         started, section = time.perf_counter(), self.recipe.evaluate
         figures: dict[str, Figure] = {}
         classes: dict[str, Figure] = {}
+        audited: dict[str, Aspect] = {}
         if isinstance(model, Samples):
             labels = self.labels[: len(images)]
             figures |= evaluate_samples(images, labels, self.test, self.train, self.extractor, self.judge, section.seed)
             figures |= self.captions(model, images, stage)
+            if self.dinov2:
+                figures |= evaluate_fd(images, labels, self._known("test", self.dinov2), self._known("train", self.dinov2),
+                                       self.dinov2, section.seed)  # fmt: skip
             classes = {self.manifest.classes[int(k)]: v for k, v in self.judge.by_class(images, labels).items()}
+            audited = audit_samples(images, self.train, self.judge, self.manifest.classes, section.seed)
         if isinstance(model, Reconstructs):
             figures |= self._reconstruction(model)
         if isinstance(model, Bounded):
             figures |= self._likelihood(model)
         calls = network_calls(model, self.asked[:1]) if isinstance(model, Samples) else None
-        return Evaluation(self.spec, figures, classes, time.perf_counter() - started, calls)
+        return Evaluation(self.spec, figures, classes, time.perf_counter() - started, calls, audited)
 
     def captions(self, model: Samples, images: Tensor, stage: Stage) -> dict[str, Figure]:
         """How much of their captions images show, of a model that is asked by captions: those of the test images, and
@@ -117,6 +151,9 @@ class Evaluator:
         scenes = attributes_of(self.root, "test")
         shown = caption_accuracy(images, [scenes[place] for place in self.places[: len(images)]])
         figures = {f"caption_{name}": figure for name, figure in shown.items()}
+        if self.clip and self.asked.captions is not None and self.test_batch.captions is not None:
+            figures["clip_score"] = mean(self.clip.scores(images, texts_of(self.asked.captions[: len(images)])))
+            figures["clip_score_floor"] = mean(self.clip.scores(self.test.images, texts_of(self.test_batch.captions)))
         if HELDOUT in self.manifest.splits:
             new = read_split(self.root, HELDOUT)[: len(images) // 2]
             drawn = self._drawn(model, condition_of(model, new), len(new), stage, 0)
@@ -151,8 +188,8 @@ class Evaluator:
     def _reconstruction(self, model: Reconstructs) -> dict[str, Figure]:
         """Of the test images: FID of what the model makes of them again against them, with how far each is from its own."""
         again, seed = self._again(model, self.test_batch.images), self.recipe.evaluate.seed
-        found, real = (Resampled.of(self.extractor.features(images).features, seed, name, self.test.labels)
-                       for images, name in ((again, "reconstructed"), (self.test.images, "reference")))  # fmt: skip
+        found = FeatureSet.of(self.extractor.features(again).features, seed, "reconstructed", self.test.labels)
+        real = FeatureSet.of(self.reference, seed, "reference", self.test.labels)
         return {"rfid": fid_figure(found, real), "psnr": psnr_figure(self.test.images, again)}
 
     def features(self, model: Samples, first: int, count: int, stage: Stage, before: int = 0) -> Tensor:
@@ -160,10 +197,10 @@ class Evaluator:
         cond = rows(condition_of(model, self.asked), 0, count)
         return self.extractor.features(self._drawn(model, cond, count, stage, before, first)).features
 
-    @cached_property
+    @property
     def reference(self) -> Tensor:
         """Features of the test images, (N, d)."""
-        return self.extractor.features(self.test.images).features
+        return self.test.seen_by(self.extractor)
 
     def nll(self, model: Bounded) -> float:
         """The bound on the test images, in bits/dim."""
@@ -196,7 +233,14 @@ def spec_of(recipe: Recipe, manifest: Manifest, extractor: Extractor) -> MetricS
         quantisation=QUANTISATION,
         sampling=recipe.sample.plain() | {"bound": recipe.bound.plain(), "nll_draws": NLL_DRAWS} | _around(recipe),
         judge=(Parser if manifest.captions else Judge).name,
+        others={name: weights_sha256(folder, name) for name, folder in _others(recipe).items()},
     )
+
+
+def _others(recipe: Recipe) -> dict[str, Path]:
+    """The folders of further networks that look at the samples, by the names of their fields."""
+    named = {"dinov2": recipe.evaluate.dinov2, "clip": recipe.evaluate.clip}
+    return {name: within_home(folder) for name, folder in named.items() if folder}
 
 
 def network_calls(model: Any, like: Batch) -> int | None:

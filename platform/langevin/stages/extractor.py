@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from langevin.cluster.session import cpus
 from langevin.config.paths import within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
@@ -53,10 +54,10 @@ def extractor_of(recipe: Recipe) -> Extractor:
     """The recipe's extractor, ready to use."""
     section = recipe.evaluate
     if section.extractor == "cnn":
-        return load_extractor(Outputs.of(recipe).extractor)
+        return load_extractor(Outputs.of(recipe).extractor, threads=cpus())
     weights = within_home(section.extractor_weights) if section.extractor_weights else None
     trained = "/" in section.extractor  # another recipe's folder, such as out/RECIPE/extractor
-    return load_extractor(within_home(section.extractor) if trained else section.extractor, weights)
+    return load_extractor(within_home(section.extractor) if trained else section.extractor, weights, cpus())
 
 
 def real_images(root: Path, split: str, manifest: Manifest) -> RealImages:

@@ -10,9 +10,10 @@ from langevin.config.paths import home, within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
 from langevin.errors import ConfigError
-from langevin.evaluation.intervals import Figure
+from langevin.evaluation.comparison import compare
+from langevin.evaluation.paired import paired_of
 from langevin.evaluation.rule import Rule, Verdict
-from langevin.evaluation.suite import Evaluation, compare, plain
+from langevin.evaluation.suite import Evaluation, plain
 from langevin.stages.ancestry import MADE_OF, parts
 from langevin.stages.outputs import Outputs, read_json, write_json
 from langevin.tracking.lineage import Lineage, git_state
@@ -102,8 +103,7 @@ def _verdict(
     if beside is None or beside["model"] != champion.uri:
         raise ConfigError("was made beside another champion", field="champion", value=beside and beside["model"],
                           mend="run `langevin evaluate RECIPE` again")  # fmt: skip
-    paired = {name: Figure(**said) for name, said in beside.get("differences", {}).items()}
-    compared = compare(Evaluation.from_json(beside["evaluation"]), ours, paired)
+    compared = compare(Evaluation.from_json(beside["evaluation"]), ours, paired_of(beside))
     for known in registry.versions(champion.name):
         if known.tags.get(CHECKPOINT_TAG) == evaluated["sha256"]:
             back = Succession(registry, champion.name).rolled_back(known.version, ours.spec.hash)

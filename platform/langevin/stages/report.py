@@ -10,13 +10,14 @@ from typing import Any
 from langevin.config.recipe import Recipe
 from langevin.protocols import Samples
 from langevin.reporting.page import Report, Table, render
+from langevin.stages.audited import audited, fid_by_number
 from langevin.stages.comparisons import compared, made_of
 from langevin.stages.jumps import jumps
 from langevin.stages.pages import left
 from langevin.stages.pictures import samples, training, way
 from langevin.stages.reconstructions import between, enlarged, returned
 from langevin.stages.subject import Part, Subject
-from langevin.stages.summary import number, rows, what_was_measured
+from langevin.stages.summary import COLUMNS, number, rows, what_was_measured
 from langevin.stages.swept import sweeps
 from langevin.stages.traced import lineage
 
@@ -27,7 +28,13 @@ FIRST = (samples, enlarged, returned, between, way, made_of, compared, jumps)
 def report(recipe: Recipe, path: Path) -> dict[str, Any]:
     """Leaves out/RECIPE/report/: index.html, complete in itself, and a PNG of every picture."""
     subject = Subject.of(recipe, path)
-    made = [*(make(subject) for make in FIRST), *sweeps(subject), training(subject), _metrics(subject)]
+    made = [
+        *(make(subject) for make in FIRST),
+        *sweeps(subject),
+        training(subject),
+        audited(subject),
+        _metrics(subject),
+    ]
     parts = [part for part in made if part is not None]
     evaluated = subject.evaluated
     page = Report(
@@ -76,8 +83,8 @@ def _metrics(subject: Subject) -> Part:
         f"extractor {spec.extractor} (sha256 {spec.extractor_sha256[:12]}{accuracy}); judge {spec.judge}, "
         f"{evaluated['judge_accuracy']:.1%} right on test; formulas {spec.formulas}."
     )
-    columns = ("figure", "value", "95 % interval", "n", "champion before")
-    return Part("Metrics", "", {}, Table(columns, tuple(rows(evaluated)), note))
+    picture = fid_by_number(subject)
+    return Part("Metrics", "", {"fid-by-n": picture} if picture else {}, Table(COLUMNS, tuple(rows(evaluated)), note))
 
 
 def _lineage(subject: Subject) -> tuple[tuple[str, str], ...]:

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from langevin.config.recipe import Recipe
+from langevin.evaluation.comparison import compare
 from langevin.evaluation.intervals import Figure
+from langevin.evaluation.paired import paired_of
 from langevin.evaluation.suite import Evaluation
 from langevin.stages.outputs import Outputs, read_json
 
@@ -18,10 +20,19 @@ NAMES = {
     "fid": "FID, samples against test",
     "fid_floor": "FID floor, train against test",
     "fid_ratio": "FID / floor",
+    "fid_half": "  of half of the images, both sets",
+    "fid_three_quarters": "  of three quarters",
+    "fid_infinity": "  of infinitely many, extrapolated",
     "kid": "KID",
     "inception_score": "inception score",
     "precision": "precision",
     "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "authenticity": "authenticity, samples no copies of train",
+    "authenticity_floor": "  of the test images",
+    "fd_dinov2": "FD with DINOv2",
+    "fd_dinov2_floor": "  floor, train against test",
     "recognised": "recognised as their class",
     "caption_count": "captions of the test images: number of objects right",
     "caption_background": "captions of the test images: background right",
@@ -35,6 +46,8 @@ NAMES = {
     "heldout_colour": "captions of pairs never seen: colour right",
     "heldout_size": "captions of pairs never seen: size right",
     "heldout_both": "captions of pairs never seen: shape and colour right",
+    "clip_score": "CLIP score, 0 to 100",
+    "clip_score_floor": "  of the test images",
     "nll": "NLL, bits/dim",
     "nll_prior": "  prior",
     "nll_diffusion": "  diffusion",
@@ -50,15 +63,31 @@ NAMES = {
 WAYS = {"stages": "its stages in turn", "autoregressive": "autoregression", "own": "the model's own way"}
 
 
-def rows(evaluated: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """(figure, value, 95 % interval, n, the champion's value) of everything that was measured."""
+COLUMNS = ("figure", "value", "95 % interval", "n", "champion before", "change, with 99 % interval")
+
+
+def rows(evaluated: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row of COLUMNS for everything that was measured. A change that is larger than its interval counts in a promotion."""
     ours = Evaluation.from_json(evaluated["evaluation"])
-    beside = evaluated["champion"]
-    theirs = Evaluation.from_json(beside["evaluation"]).figures if beside else {}
-    shown = {name: number(figure.value) for name, figure in theirs.items()}
+    before, changes = _beside(ours, evaluated["champion"])
     names = [name for name in NAMES if name in ours.figures] + [name for name in ours.figures if name not in NAMES]
     found = [(name, ours.figures[name]) for name in names]
-    return [(NAMES.get(name, name), number(f.value), interval(f), str(f.n), shown.get(name, "-")) for name, f in found]
+    return [
+        (NAMES.get(name, name), number(f.value), interval(f), str(f.n), before.get(name, "-"), changes.get(name, "-"))
+        for name, f in found
+    ]
+
+
+def _beside(ours: Evaluation, champion: dict[str, Any] | None) -> tuple[dict[str, str], dict[str, str]]:
+    """The champion's figures, and by how much ours differ."""
+    if champion is None:
+        return {}, {}
+    theirs = Evaluation.from_json(champion["evaluation"])
+    changes = compare(theirs, ours, paired_of(champion)).items()
+    return (
+        {name: number(figure.value) for name, figure in theirs.figures.items()},
+        {name: f"{found.change:+.3g} ± {found.margin:.2g}" for name, found in changes},
+    )
 
 
 def number(value: float) -> str:
@@ -80,7 +109,7 @@ def interval(figure: Figure) -> str:
 
 def figures(evaluated: dict[str, Any]) -> str:
     """The metric table as text."""
-    table = Table("figure", "value", "95 % interval", "n", "champion before", box=None, pad_edge=False)
+    table = Table(*COLUMNS, box=None, pad_edge=False)
     for row in rows(evaluated):
         table.add_row(*row)
     return _text(table)
