@@ -140,17 +140,25 @@ def train(
     recipe: RecipeFile,
     workers: Workers = None,
     address: Address = None,
-    prepare: Annotated[bool, typer.Option("--prepare", help="prepare the data set first if there is none")] = False,
+    prepare: Annotated[
+        bool,
+        typer.Option(
+            "--prepare", help="prepare first what is missing of the data set and, to evaluate beside, of the extractor"
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Trains the recipe's model; goes on where an interrupted training stopped."""
     from langevin.config.load import load_recipe
+    from langevin.stages.extractor import ensure_extractor
     from langevin.stages.prepare import ensure
     from langevin.stages.train import train as run
 
     loaded = load_recipe(recipe)
     if prepare:
         ensure(loaded)
+        if loaded.evaluate.beside:
+            ensure_extractor(loaded)
     result = run(loaded, recipe, loaded.train.workers if workers is None else workers, address)
     _print(result, as_json, f"train: {result['run']}: {result['images']:,} images -> {result['checkpoint']}")
 
@@ -272,12 +280,17 @@ def generate(
 
 
 @app.command()
-def report(recipe: RecipeFile, as_json: Json = False) -> None:
-    """One self-contained HTML page of the model: samples, trajectories, curves, metrics, lineage."""
+def report(
+    what: Annotated[Path, typer.Argument(metavar="RECIPE|SEARCH", help="a recipe or a search, done to its end")],
+    as_json: Json = False,
+) -> None:
+    """One self-contained HTML page: a model's samples, curves, metrics and lineage, or a search's trials and Pareto front."""
     from langevin.config.load import load_recipe
+    from langevin.config.load_search import is_search
     from langevin.stages.report import report as run
+    from langevin.stages.search_report import report_search
 
-    result = run(load_recipe(recipe), recipe)
+    result = report_search(what) if is_search(what) else run(load_recipe(what), what)
     _print(result, as_json, f"report: {result['page']}")
 
 

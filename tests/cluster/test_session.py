@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from langevin.cluster.session import cpus, enough, session
+from langevin.cluster.session import STARTS, cpus, enough, session
 from langevin.cluster.submit import is_job_server
-from langevin.errors import ConfigError
+from langevin.errors import ConfigError, LangevinError
 
 
 @pytest.mark.parametrize(("workers", "there"), [(0, 0), (1, 1), (2, 8)])
@@ -40,6 +43,28 @@ def test_a_session_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match="more workers"), session(None, cpus() + 1):
         pytest.fail("it was started")
     assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+@pytest.mark.parametrize("slow", [0, 1, STARTS])
+def test_a_machine_that_is_too_busy_to_start_ray_is_asked_again(slow: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a Ray that is none: the real one is this late only by chance."""
+    asked: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> None:
+        asked.append(options)
+        if len(asked) <= slow:
+            raise Exception("The current node timed out during startup.")
+
+    ray = SimpleNamespace(init=init, is_initialized=lambda: False, shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    if slow < STARTS:
+        with session(None, 1):
+            assert len(asked) == slow + 1
+    else:
+        with pytest.raises(LangevinError, match="the machine is too busy; run it again"), session(None, 1):
+            pytest.fail("it was started")
+        assert len(asked) == STARTS
 
 
 @pytest.mark.parametrize(

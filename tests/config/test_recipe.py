@@ -228,6 +228,12 @@ def test_a_training_is_known_by_what_decides_its_weights(written: Written) -> No
     }  # fmt: skip
     for field, value in other.items():
         assert load_recipe(written({field: value})).training_hash("d") != base.training_hash("d"), field
+    start = {"checkpoint": "runs/r/checkpoints/000000000064", "sha256": "ab" * 32}
+    begun = load_recipe(written({"train.warm_start": start}))
+    moved = load_recipe(written({"train.warm_start": start | {"checkpoint": "elsewhere"}}))
+    other_state = load_recipe(written({"train.warm_start": start | {"sha256": "cd" * 32}}))
+    assert begun.training_hash("d") == moved.training_hash("d")
+    assert len({one.training_hash("d") for one in (base, begun, other_state)}) == 3
     assert base.training_hash("other data") != base.training_hash("d")
     assert base.run_name("d") == f"ddpm-digits-{base.training_hash('d')[:8]}"
     assert len(base.training_hash("d")) == 12

@@ -16,7 +16,7 @@ from langevin.tracking.runs import history
 from langevin.tracking.store import client
 
 from .conftest import Homes
-from .processes import started
+from .processes import started, wait_until
 from .recipes import command, environment, langevin, write_recipe
 
 pytestmark = pytest.mark.slow
@@ -29,6 +29,19 @@ SEARCH: dict[str, Any] = {
     "rungs": [256, 512],
     "objectives": ["fid", "network_calls"],
 }
+POPULATION = SEARCH | {
+    "training": {
+        "train.lr": {"low": 1e-4, "high": 1e-2, "log": True},
+        "train.ema_decay": [0.9, 0.95, 0.99],
+        "model.weighting": ["simple", "min_snr"],
+    },
+    "sampling": {"steps": [2, 4]},
+    "algorithm": "random",
+    "trials": 4,
+    "scheduler": "population",
+    "reduction": 2,
+}
+SEARCHES = {"halving": SEARCH, "population": POPULATION}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +54,7 @@ def ready(new_home: Homes) -> Path:
     return home
 
 
-def home_of(ready: Path, new_home: Homes, name: str, **changes: Any) -> Path:
+def home_of(ready: Path, new_home: Homes, name: str, /, **changes: Any) -> Path:
     home = new_home(name)
     for part in ("small.yaml", "out/small"):
         copy = shutil.copytree if (ready / part).is_dir() else shutil.copy
@@ -56,8 +69,9 @@ def found(home: Path, name: str = "search") -> dict[str, Any]:
 
 
 def journal(home: Path) -> list[dict[str, Any]]:
-    (path,) = (home / "out/search").glob("journal-*.jsonl")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """What is noted so far, nothing before the search has begun."""
+    text = "".join(path.read_text() for path in (home / "out/search").glob("journal-*.jsonl"))
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def assert_every_trial_once(home: Path) -> None:
@@ -84,6 +98,7 @@ def assert_every_trial_once(home: Path) -> None:
         for knob, value in row["knobs"].items():
             assert run.data.params[knob] == str(value)
         first = result["objectives"][0]
+        assert run.data.tags.get("langevin.search.copied_from") == row["copied_from"]
         points = history(uri, run.info.run_id, f"search/{first}")
         assert points == [(figures["images"], figures[first]) for figures in row["figures"]]
 
@@ -97,12 +112,18 @@ def same(result: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def calm(ready: Path, new_home: Homes) -> Path:
-    """The home of a search that nothing disturbed, and the seconds that it took."""
-    home = home_of(ready, new_home, "c")
-    before = time.monotonic()
+    """The home of a search that nothing disturbed."""
+    return undisturbed(home_of(ready, new_home, "c"))
+
+
+@pytest.fixture(scope="module")
+def calm_population(ready: Path, new_home: Homes) -> Path:
+    return undisturbed(home_of(ready, new_home, "p", **POPULATION))
+
+
+def undisturbed(home: Path) -> Path:
     searched = langevin("tune", home / "search.yaml", home=home, timeout_s=1200)
     assert searched.returncode == 0, searched.stderr
-    (home / "seconds").write_text(str(time.monotonic() - before))
     return home
 
 
@@ -126,6 +147,28 @@ def test_a_search_finds_what_it_says(calm: Path) -> None:
     assert measured["low"] == pytest.approx(result["best"]["interval"][0], rel=1e-4)
 
 
+def test_a_population_copies_the_states_of_its_best(calm_population: Path) -> None:
+    assert_every_trial_once(calm_population)
+    result = found(calm_population)
+    copies = [row for row in result["trials"] if row["copied_from"]]
+    assert sorted(row["copied_at"] for row in copies) == [256, 256, 512, 512]
+    assert sum(row["state"] == "replaced" for row in result["trials"]) == len(copies)
+    assert sum(row["state"] == "complete" for row in result["trials"]) == 4
+    assert result["images"] == {"trained": 4 * 1024, "of_all_trials_whole": 4 * 1024, "share": 1.0}
+    rows = {row["run"]: row for row in result["trials"]}
+    for row in copies:
+        source = rows[row["copied_from"]]
+        assert row["knobs"] != source["knobs"]
+        assert row["copied_at"] in [figures["images"] for figures in source["figures"]]
+
+    trained = langevin("train", calm_population / "out/search/best.yaml", "--json", home=calm_population)
+    assert "is complete" in trained.stderr
+    assert json.loads(trained.stdout)["run"] == result["best"]["run"] == result["best"]["segments"][-1]["run"]
+    assert langevin("evaluate", calm_population / "out/search/best.yaml", home=calm_population).returncode == 0
+    measured = json.loads((calm_population / "out/small/metrics.json").read_text())["fid"]
+    assert measured["value"] == pytest.approx(result["best"]["figures"]["fid"], rel=1e-4)
+
+
 def test_run_again_it_only_says_what_it_found(calm: Path) -> None:
     before, lines = same(found(calm)), journal(calm)
     again = langevin("tune", calm / "search.yaml", "--json", home=calm)
@@ -146,19 +189,24 @@ def test_another_search_trains_nothing_that_is_there(calm: Path) -> None:
     assert complete & {row["run"] for row in found(calm, "other")["trials"]}
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(
+    ("search", "seed", "of"),
+    [("halving", seed, 10) for seed in range(10)] + [("population", seed, 5) for seed in range(5)],
+)
 def test_killed_at_a_random_moment_and_run_again(
-    seed: int, ready: Path, calm: Path, new_home: Homes, tmp_path: Path
+    search: str, seed: int, of: int, ready: Path, new_home: Homes, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    home, log = home_of(ready, new_home, f"k{seed}"), tmp_path / "log"
-    moment = random.Random(seed).uniform(0, float((calm / "seconds").read_text()))
+    """By what is noted and not by the clock, which says little of how far a search is: in each tenth of its lines once."""
+    calm = request.getfixturevalue("calm" if search == "halving" else "calm_population")
+    home, log = home_of(ready, new_home, f"{search[0]}{seed}", **SEARCHES[search]), tmp_path / "log"
+    chance = random.Random(seed)
+    lines = int((seed + chance.random()) / of * (len(journal(calm)) + 1))
     with started(command("tune", home / "search.yaml"), environment(home), log) as driver:
-        deadline = time.monotonic() + moment
-        while time.monotonic() < deadline and not driver.is_over:
-            driver.descendants()
-            time.sleep(0.2)
-        if not driver.is_over:
-            driver.kill()
+        wait_until(lambda: (bool(driver.descendants()) and len(journal(home)) >= lines) or driver.is_over, 1200,
+                   f"{lines} lines of the journal", log)  # fmt: skip
+        time.sleep(chance.uniform(0, 2))
+        assert not driver.is_over, log.read_text()
+        driver.kill()
     again = langevin("tune", home / "search.yaml", home=home, timeout_s=1200)
     assert again.returncode == 0, again.stderr
     assert_every_trial_once(home)

@@ -106,6 +106,30 @@ def test_the_target_is_noised_and_the_target_reduced_is_told() -> None:
     torch.testing.assert_close(losses.total, (level.log_snr.exp() * error).float(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_stage_of_residuals_learns_and_draws_what_the_enlarged_image_leaves_open() -> None:
+    """Its objective is inner's of the difference; a network that knows of none, at any noise, draws the enlarged image."""
+    method, data, keys = around_the_enlarged(), batch(0, 6), Keys.range(5, 0, 6)
+    target, low = reduced(data.images, SIZE), reduced(data.images, LOWER)
+    difference = target - enlarged(low, (SIZE, SIZE))
+    noise = Noise(keys)
+    expected = method.inner.objective(method.inner.denoiser, difference, LowResolution(low, torch.zeros(6)), noise)
+    torch.testing.assert_close(method.loss(data, keys).total, expected.total)
+    assert float(expected.total.min()) > 0
+    torch.testing.assert_close(method.sample_from(keys, low, data.labels), enlarged(low, (SIZE, SIZE)))
+    first = next(iter(method.walk_from(keys, low, data.labels)))
+    at = CosineVP()(torch.ones(1, dtype=torch.float64)).against(first)
+    prior = noise.normal("prior", first)
+    torch.testing.assert_close(first, at.alpha * enlarged(low, (SIZE, SIZE)) + prior, rtol=1e-4, atol=1e-4)
+
+
+def around_the_enlarged() -> SuperResolution:
+    class NoDifference(nn.Module):
+        def forward(self, x: Tensor, noise: Tensor, cond: LowResolution) -> Tensor:
+            return torch.zeros_like(x)
+
+    return SuperResolution(stage(network=NoDifference()).inner, LOWER, SIZE, NoAugmentation(), centre=enlarged)
+
+
 def test_losses_are_a_function_of_weights_batch_and_keys() -> None:
     method = stage()
     whole = method.loss(batch(0, 9), Keys.range(5, 0, 9)).total

@@ -11,21 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from langevin.reporting.figures import (
-    DARK,
-    LIGHT,
-    Scale,
-    _text_width,
-    _wrapped,
-    caption_grid,
-    class_grid,
-    curve,
-    paired_grid,
-    sheet,
-    trajectory,
-)
+from langevin.reporting.bars import bars
+from langevin.reporting.figures import Scale, curve
+from langevin.reporting.mosaics import _text_width, _wrapped, caption_grid, class_grid, paired_grid, sheet, trajectory
 from langevin.reporting.page import Picture, Report, Section, Table, render
+from langevin.reporting.planes import Cloud, plane
 from langevin.reporting.sheets import contact_sheet
+from langevin.reporting.theme import DARK, LIGHT
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -177,7 +169,7 @@ def test_an_axis_may_count_by_factors_name_its_places_and_mark_one() -> None:
     ticks = {1.0: "one", 2.0: "two", 64.0: "64"}
     scales = [Scale(), Scale(log=True), Scale(True, ticks), Scale(True, ticks, {"chosen": 2.0}), Scale(ticks=ticks)]
     assert len({drawn(scale) for scale in scales}) == len(scales)
-    aslant = {place: name * 20 for place, name in ticks.items()}
+    aslant = {place: name * 14 for place, name in ticks.items()}
     assert Image.open(io.BytesIO(drawn(Scale(True, aslant)))).size == Image.open(io.BytesIO(drawn(Scale()))).size
 
 
@@ -195,3 +187,31 @@ def test_a_contact_sheet_holds_every_image_in_reading_order(images: np.ndarray) 
     colour = contact_sheet(images[:6].reshape(2, 3, 8, 8), columns=2, edge=16)
     assert colour.shape == (17, 34, 3)
     np.testing.assert_array_equal(colour[:16:2, :16:2], images[:3, 0].transpose(1, 2, 0))
+
+
+def _colour_of(picture: bytes, colour: str) -> np.ndarray:
+    """Where a picture has this very colour: (n, 2) rows and columns."""
+    pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+    return np.argwhere((pixels == tuple(bytes.fromhex(colour[1:]))).all(axis=2))
+
+
+def test_bars_are_as_long_as_their_shares_and_the_largest_is_first() -> None:
+    picture = bars(
+        {"small": 0.2, "a name that is longer than any chart of this width could hold in its margin": 0.8}, ""
+    )
+    found = _colour_of(picture, LIGHT.series[0])
+    rows = np.unique(found[:, 0])
+    above, below = (found[found[:, 0] == row, 1] for row in (rows[0] + 2, rows[-1] - 2))
+    assert np.ptp(above) / np.ptp(below) == pytest.approx(4, rel=0.02)
+
+
+def test_a_plane_names_its_points_where_there_is_room() -> None:
+    """A name is left out where it would lie on another one; intervals are drawn."""
+    piled = {"a": Cloud([1.0] * 9 + [2.0], [1.0] * 9 + [2.0], [f"w = {number}" for number in range(9)])}
+    picture = plane(piled, "x", "y")
+    assert picture == plane(piled, "x", "y")
+    few = plane({"a": Cloud(piled["a"].x, piled["a"].y, piled["a"].names[:1])}, "x", "y")
+    written = [len(_colour_of(found, LIGHT.text)) for found in (few, picture)]
+    assert written[0] < written[1] < 9 * written[0]  # some, and not all
+    clouds = (Cloud([1, 2, 4], [3, 2, 1]), Cloud([1, 2, 4], [3, 2, 1], around_y=([2, 1, 0], [4, 3, 2])))
+    assert len({plane({"a": cloud}, "x", "y", Scale(log=True), {"floor": 0.5}) for cloud in clouds}) == 2

@@ -20,21 +20,28 @@ from PIL import Image
 from langevin.config.load import load_recipe
 from langevin.config.paths import features_folder
 from langevin.config.recipe import Recipe
+from langevin.data.reader import read_split
 from langevin.errors import ConfigError, DataError
 from langevin.evaluation.extractors import ConvExtractor
+from langevin.randomness import Keys
 from langevin.stages.compare import beside, compare, training_seconds
 from langevin.stages.evaluate import evaluate
 from langevin.stages.evaluator import Evaluator
 from langevin.stages.extractor import make_extractor
 from langevin.stages.generate import generate
+from langevin.stages.levels import BINS, LOOKS, SEED, _binned, _looks
 from langevin.stages.outputs import Outputs, read_json, write_json
 from langevin.stages.prepare import prepare
 from langevin.stages.promote import promote
 from langevin.stages.report import report
+from langevin.stages.search_report import report_search
 from langevin.stages.subject import Subject
 from langevin.stages.summary import summary
 from langevin.stages.sweep import sweep
 from langevin.stages.train import train
+from langevin.training import checkpoint as checkpoints
+
+from .test_search_report import SEARCH, result
 
 CODEC = {"channels": 8, "multipliers": [1, 2], "blocks": 1}
 UNET = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": []}
@@ -353,9 +360,93 @@ def test_what_can_be_asked_for_images_needs_a_batch_job(made: Made) -> None:
 
 @pytest.mark.parametrize("name", ["codec", "vae", "ardm", "cascade", "upper", "reading"])
 def test_every_page_is_complete_in_itself(made: Made, name: str) -> None:
-    page = made.page(name)
+    assert_complete(made.page(name))
+
+
+def assert_complete(page: str) -> None:
     found = re.findall(r'(?:src|href|srcset)="([^"]*)"', page)
     assert len(found) > 3
     assert all(address.startswith("data:") for address in found)
     assert "<script" not in page
+    assert len(re.findall(r'<img [^>]*alt="[^"]+"', page)) == len(re.findall("<img", page))
     assert len(re.findall("<source", page)) == len(re.findall("<img", page))  # every picture for dark pages too
+
+
+def test_a_search_has_a_page_of_its_own(made: Made) -> None:
+    made.evaluated("pixels")
+    last = checkpoints.latest(next((made.home / "runs").glob("pixels-*/checkpoints")))
+    assert last is not None
+    found = {"checkpoint": str(last.folder.relative_to(made.home)), "sha256": last.sha256, "images": last.images}
+    write_json(made.home / "out/search/search.json", result(found, "pixels"))
+    write_json(made.home / "search.yaml", SEARCH | {"recipe": "pixels.yaml"})
+    page = Path(report_search(made.home / "search.yaml")["page"]).read_text()
+    assert headings(page) == [
+        "Best setting", "Trainings", "Knobs that matter", "Pareto front", "Sampling settings", "Lineage",
+    ]  # fmt: skip
+    assert [row[:2] for row in table(page, "Best setting")[1:]] == [
+        ["model.prediction", "velocity"], ["train.lr", "0.002"], ["steps", "4"], ["guidance", "1"],
+    ]  # fmt: skip
+    head, *rows = table(page, "Trainings")
+    assert head == ["training", "prediction", "lr", "images", "FID", "network calls", "state"]
+    assert [row[0] for row in rows] == ["aaaa", "0003", "0000", "0001"]  # the furthest first, then the best
+    assert rows[0] == ["aaaa", "velocity", "0.002", "64", "8", "3", "complete"]
+    assert "192 images were trained, 75.0% of what all of them whole would take." in page
+    matter = table(page, "Knobs that matter")
+    assert matter[1] == ["prediction = noise", "2", "30", "30.5"]  # at the rung that all reached
+    shares = dict(re.findall(r"(model\.prediction|train\.lr) (\d+)%", page))
+    assert int(shares["model.prediction"]) > 70
+    assert [row[:5] for row in table(page, "Pareto front")[1:]] == [
+        ["aaaa", "2", "1", "8.5 ± 0.5", "2"], ["aaaa", "4", "1", "7 ± 0.4", "4"],
+    ]  # fmt: skip
+    assert [row[-1] for row in table(page, "Sampling settings")[1:]] == ["128", "128", "64", "64"]
+    assert "75% of what all settings at full number would take" in page
+    assert "From noise to image" in page
+    assert_complete(page)
+    assert sorted(path.name for path in (made.home / "out/search/report").glob("*.png")) == [
+        "front-network_calls.png", "importance.png", "trajectory.png", "trials.png",
+    ]  # fmt: skip
+
+
+def test_what_network_calls_buy_and_what_guidance_costs(made: Made) -> None:
+    recipe, path = made.evaluated("reading"), made.home / "reading.yaml"
+    sweep(recipe, path, "steps", ["4", "3"], 80)
+    sweep(recipe, path, "guidance", ["1", "3"], 80)
+    page = made.page("reading") if "reading" not in made.pages else made.again("reading")
+    for field in ("steps", "guidance"):
+        made.outputs("reading").sweep(field).unlink()
+    assert {"FID against inception score by guidance", "Precision against recall by guidance"} <= set(titles(page))
+    assert "Network calls" in headings(page)
+    (said,) = re.findall(r"Better for fewer calls than all others: FID (.*)\.</p>", page)
+    best = [(float(fid), int(count)) for fid, count in re.findall(r"([\d.e+]+) in (\d+) \(", said)]
+    assert [count for _, count in best] == sorted({count for _, count in best})
+    assert [fid for fid, _ in best] == sorted((fid for fid, _ in best), reverse=True)
+    assert best[0][1] == 2  # guidance 1, which needs one call a step
+
+
+def test_the_loss_by_level_is_where_training_looks(made: Made) -> None:
+    """Equal shares of the looks, whose mean is the objective's; none of a model whose loss has no levels."""
+    assert "Loss by noise level" in titles(made.page("reading"))
+    assert "Loss by noise level" not in titles(made.page("vae"))
+    model = Subject.of(made.recipe("reading"), made.home / "reading.yaml").model
+    images = read_split(made.home / made.recipe("reading").data.root, "validation")
+    looks = _looks(model, images)
+    assert looks is not None
+    times, figures = _binned(looks)
+    assert times == sorted(times)
+    assert len(times) == BINS
+    assert {one.n for one in figures} == {LOOKS // BINS}
+    assert np.mean([one.value for one in figures]) == pytest.approx(float(looks.loss.mean()))
+    told = model.loss(images[:2], Keys(SEED, torch.arange(2)))
+    assert told.total.tolist() == pytest.approx(looks.loss[:2].tolist())
+
+
+def test_the_lineage_goes_down_to_the_shards_and_on_to_what_was_generated(made: Made) -> None:
+    page = made.page("cascade")
+    said = dict(re.findall(r"<li><span>(.*?)</span><code>(.*?)</code>", page))
+    manifest = read_json(made.home / "out/data/shapes/manifest.json", "prepare")
+    assert manifest["splits"]["train"]["shards"][0]["sha256"][:12] in said["data set"]
+    assert said["made of"].startswith("upper (")  # of the parts the last one
+    job = read_json(made.outputs("cascade").generated / "manifest.json", "generate")
+    assert job["digest"] in said["generated"]
+    assert job["shards"][0]["sha256"][:12] in said["generated"]
+    assert str(made.home) not in page

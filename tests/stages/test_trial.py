@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,21 @@ from e2e.recipes import write_recipe
 from langevin.cluster.train import train
 from langevin.cluster.training import Training
 from langevin.config.load import load_recipe
+from langevin.config.load_search import Loaded
 from langevin.config.recipe import Recipe
-from langevin.errors import NumericsError
+from langevin.config.search import Search
+from langevin.errors import CheckpointError, ConfigError, NumericsError
+from langevin.search.budget import Budget
+from langevin.search.conductor import Evolution, Leg
 from langevin.search.halving import drawn as foreseen
 from langevin.search.halving import rounds
+from langevin.search.journal import Journal
+from langevin.search.population import Copy, Exchange, Population
 from langevin.stages import trial as stage
 from langevin.stages.candidates import FEWEST, Candidate, sweep
 from langevin.stages.ema import averaged
 from langevin.stages.evaluator import Evaluator
+from langevin.stages.lineages import branch, recipe_of, segments, settings_of, tags
 from langevin.stages.progress import Stage
 from langevin.stages.trial import Trial, advance, at
 from langevin.tracking.runs import find_run, history
@@ -193,3 +201,138 @@ def test_averages_of_other_lengths_are_candidates(recipe: Recipe, home: Path) ->
     assert {one.candidate.sampling["ema_std"] for one in found.last} == {0.05, 0.15}
     assert len({one.figures["fid"] for one in found.last}) == 2
     assert len(os.listdir(home / "drawn")) == 2
+
+
+KNOBS = {
+    "train.lr": {"low": 1e-4, "high": 1e-2, "log": True},
+    "model.weighting": ["simple", "min_snr"],
+    "train.ema_decay": [0.9, 0.99],
+}
+
+
+def population_of(recipe: Recipe, home: Path) -> Loaded:
+    search = {"name": "s", "recipe": "small.yaml", "training": KNOBS, "algorithm": "random", "trials": 2, "reduction": 2,
+              "scheduler": "population", "rungs": RUNGS[:-1], "objectives": ["nll"]}  # fmt: skip
+    parsed = Search.model_validate_json(json.dumps(search))
+    return Loaded(parsed, home / "s.yaml", recipe, json.loads((home / "small.yaml").read_text()))
+
+
+def test_a_copy_of_a_state_with_the_same_knobs_is_the_training_that_nothing_copied(recipe: Recipe, home: Path) -> None:
+    """Optimiser, averages and the order of the images included: it goes on at the images that the state has seen."""
+    loaded, source = population_of(recipe, home), Training.of(recipe, home)
+    train(replace(source, pause=128), None, 0, lambda _: None, threads=1)
+    copy = branch(loaded, source, Exchange("r", source.name, {"train.lr": 2e-3}), 1, 128)
+    other = branch(loaded, source, Exchange("r", source.name, {"train.lr": 1e-3}), 1, 128)
+    at_the_copy = bits(source)
+    train(source, None, 0, lambda _: None, threads=1)
+    whole = bits(source)
+    shutil.rmtree(source.folder)  # a copy needs it no more
+
+    found = Training.of(loaded.recipe(settings_of(copy.knobs, copy)), home)
+    assert found.name == copy.run not in (source.name, other.run)
+    assert {file: hashlib.sha256((found.start / file).read_bytes()).hexdigest() for file in at_the_copy} == at_the_copy
+    train(found, None, 0, lambda _: None, threads=1)
+    assert bits(found) == whole
+    assert [one.images for one in checkpoints.every(found.checkpoints)] == [192, 256]
+    assert averaged(found, at(found, 256), 0.15, {}).snapshots == 2 * len((*RUNGS, 192))
+    different = Training.of(loaded.recipe(settings_of(other.knobs, other)), home)
+    train(different, None, 0, lambda _: None, threads=1)
+    assert bits(different).keys() == whole.keys()
+    assert all(bits(different)[file] != whole[file] for file in whole)
+
+
+def test_a_start_that_cannot_be_is_named(recipe: Recipe, home: Path) -> None:
+    loaded, source = population_of(recipe, home), Training.of(recipe, home)
+    train(source, None, 0, lambda _: None, threads=1)
+    first, last = at(source, 96), at(source, 256)
+
+    def begun(checkpoint: Path, sha256: str) -> None:
+        section = {"checkpoint": checkpoint.relative_to(home).as_posix(), "sha256": sha256}
+        train(Training.of(loaded.recipe({"train.warm_start": section}), home), None, 0, lambda _: None)
+
+    with pytest.raises(CheckpointError, match="is no checkpoint"):
+        begun(home / "runs/none", first.sha256)
+    with pytest.raises(CheckpointError, match=f"is not the one that the recipe names; this one's is {first.sha256}"):
+        begun(first.folder, last.sha256)
+    with pytest.raises(ConfigError, match="has seen 256 images, and the training ends at 256"):
+        begun(last.folder, last.sha256)
+    made = averaged(source, last, 0.15, last.model).checkpoint
+    with pytest.raises(CheckpointError, match="averaged weights alone"):
+        begun(made.folder, made.sha256)
+
+
+class Killed(BaseException):
+    """The driver, in the middle of what it did."""
+
+
+def lived(
+    recipe: Recipe, home: Path, journal: Path, legs: int, branched: Callable[..., Copy] = branch
+) -> list[tuple[str, int]]:
+    """So many legs of the population's life, in this process; which they were."""
+    loaded, trainings, done = population_of(recipe, home), dict[str, Training](), list[tuple[str, int]]()
+    population = Population(loaded.search.knobs, 2, 0)
+    with Journal.opened(journal) as opened:
+
+        def succeed(exchange: Exchange, rung: int) -> Copy:
+            copy = branched(loaded, trainings[exchange.source], exchange, rung, RUNGS[rung])
+            trainings[copy.run] = Training.of(loaded.recipe(settings_of(copy.knobs, copy)), home)
+            return copy
+
+        evolution = Evolution(opened, Budget(), RUNGS, "nll", population, succeed)
+        for run, knobs in evolution.candidates.items():
+            trainings[run] = Training.of(recipe_of(loaded, opened, run, knobs), home)
+        for knobs in loaded.search.settings or []:
+            training = Training.of(loaded.recipe(knobs), home)
+            trainings[training.name] = training
+            evolution.add(training.name, knobs)
+        while isinstance(leg := evolution.propose(), Leg):
+            trial = Trial(
+                trainings[leg.run], RUNGS, 0, recipe.model_dump_json(), ("nll",), "s", tags(evolution, leg.run)
+            )
+            figures = advance(trial, leg.first)
+            done.append((leg.run, leg.first))
+            if len(done) == legs:
+                return done  # measured, and not yet noted
+            assert not evolution.reached(leg.run, figures)
+            evolution.ended(leg.run)
+        for run, copy in opened.copies.items():
+            assert [one["run"] for one in segments(evolution, run)][-2:] == [copy.source, run]
+    return done
+
+
+def test_a_population_lives_on_after_kills_as_if_there_had_been_none(recipe: Recipe, home: Path) -> None:
+    calm = lived(recipe, home, home / "calm", 0)
+    assert len(calm) == 2 * len(RUNGS)
+    assert len({run for run, _ in calm}) == 2 + len(RUNGS) - 1
+    with Journal.opened(home / "calm") as journal:
+        wanted = {name: (trial.figures, trial.stopped, trial.copy) for name, trial in journal.trials.items()}
+    uri = tracking_uri(home)
+    for name, (_, _, copy) in wanted.items():
+        child = find_run(uri, "small", name)
+        assert child is not None
+        told = client(uri).get_run(child).data.tags
+        assert told.get("langevin.search.copied_from") == (copy and copy.source)
+        if copy:
+            assert [one["run"] for one in json.loads(told["langevin.search.history"])][-1] == copy.source
+
+    shutil.rmtree(home / "runs")
+    lived(recipe, home, home / "killed", 1)
+
+    def copied(*arguments: Any) -> Copy:
+        branch(*arguments)
+        raise Killed  # and not yet noted
+
+    with pytest.raises(Killed):
+        lived(recipe, home, home / "killed", 0, copied)
+    lived(recipe, home, home / "killed", 2)
+    lived(recipe, home, home / "killed", 0)
+    with Journal.opened(home / "killed") as journal:
+        assert {name: (trial.figures, trial.stopped, trial.copy) for name, trial in journal.trials.items()} == wanted
+
+
+def test_the_recipe_of_a_copy_as_a_file_is_its_training(recipe: Recipe, home: Path) -> None:
+    loaded, source = population_of(recipe, home), Training.of(recipe, home)
+    train(replace(source, pause=64), None, 0, lambda _: None, threads=1)
+    copy = branch(loaded, source, Exchange("r", source.name, {"train.lr": 1e-3}), 0, 64)
+    (home / "best.yaml").write_text(loaded.text(settings_of(copy.knobs, copy), {}))
+    assert Training.of(load_recipe(home / "best.yaml"), home).name == copy.run

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from langevin.errors import ConfigError, TrackingError
-from langevin.tracking.runs import Tracker, find_run, history
+from langevin.tracking.runs import Tracker, find_run, history, leave
 from langevin.tracking.store import client
 
 CHILD = """
@@ -95,6 +95,23 @@ def test_everything_reported_is_in_mlflow(uri: str, tmp_path: Path) -> None:
     assert find_run(uri, "digits", "run-a") == tracker.run_id
     assert find_run(uri, "digits", "run-b") is None
     assert find_run(uri, "nothing", "run-a") is None
+
+
+def test_points_that_another_process_leaves_are_delivered_once(uri: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with Tracker(uri, "digits", "run-a", folder) as tracker:
+        assert leave("digits", "run-a", folder, "test/fid_curve", {512: 9.0, 256: 10.0}) == 2
+        assert leave("digits", "run-a", folder, "test/fid_curve", {512: 9.0, 768: float("inf")}) == 1
+        assert leave("digits", "run-a", folder, "test/fid_curve", {512: 9.0, 768: 8.0}) == 0
+        assert tracker.deliver(20)
+    assert leave("digits", "run-a", folder, "test/fid_curve", {1024: 7.0}) == 1
+    lines = (folder / "spool" / "records.jsonl").read_text().splitlines()
+    assert sum(json.loads(line)["kind"] == "metrics" for line in lines) == 4
+    with Tracker(uri, "digits", "run-a", folder):
+        pass
+    (run,) = all_runs(uri)
+    assert history(uri, run.info.run_id, "test/fid_curve") == [(256, 10.0), (512, 9.0), (1024, 7.0)]
+    assert history(uri, run.info.run_id, "test/fid_curve.nonfinite") == [(768, 1.0)]
 
 
 def test_calls_return_at_once_and_wait_on_disk_while_mlflow_is_away(uri: str, tmp_path: Path) -> None:

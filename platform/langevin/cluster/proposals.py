@@ -92,7 +92,7 @@ class _Optuna:
                 for name, knob in self.thinking.knobs.items()}  # fmt: skip
 
     def _value(self, run: str) -> float:
-        return min(self.conductor.value(run, -1), WORST)
+        return min(self.conductor.last(run), WORST)
 
 
 def _domain(knob: Any) -> Any:

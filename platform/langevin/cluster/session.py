@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from langevin.errors import ConfigError
+from langevin.errors import ConfigError, LangevinError
 
+STARTS = 3  # Ray waits 30 s for its own processes, which a busy machine may not grant them
 OBJECT_STORE_BYTES = 80 * 2**20  # weights and images go through files: the store only carries small values
 
 
@@ -26,7 +27,8 @@ def session(address: str | None, workers: int) -> Iterator[None]:
 
     An embedded cluster takes jobs only from who holds its token, which is made here and lives in this process. In a worker
     of a cluster, such as a trial of a search, the session is that cluster's.
-    ConfigError where there are fewer CPUs than workers, before anything is started where that can be known.
+    ConfigError where there are fewer CPUs than workers, before anything is started where that can be known; LangevinError
+    where the machine is too busy to start one.
     """
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         yield
@@ -43,15 +45,7 @@ def session(address: str | None, workers: int) -> Iterator[None]:
 
     try:
         if address is None:
-            ray.init(
-                address="local",
-                num_cpus=max(workers, 1),
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=True,  # Ray Train's cleaner of dead workers needs it
-                dashboard_host="127.0.0.1",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            _embedded(workers)
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
             enough(workers, int(ray.cluster_resources().get("CPU", 0)), f"the cluster at {address}")
@@ -66,6 +60,27 @@ def session(address: str | None, workers: int) -> Iterator[None]:
         ) from None
     finally:
         ray.shutdown()
+
+
+def _embedded(workers: int) -> None:
+    import ray
+
+    for _ in range(STARTS):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(workers, 1),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=True,  # Ray Train's cleaner of dead workers needs it
+                dashboard_host="127.0.0.1",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+            return
+        except Exception as error:  # Ray's own is no narrower
+            if "timed out during startup" not in str(error):
+                raise
+    raise LangevinError(f"Ray did not start, {STARTS} times: the machine is too busy; run it again")
 
 
 def enough(workers: int, there: int, where: str, recipe: Path | None = None) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from langevin.cluster.alone import ChildProcess, RayTask
+from langevin.cluster.beside import Companion, beside
 from langevin.cluster.progress import watched
 from langevin.cluster.session import cpus, session
 from langevin.cluster.training import Training
+from langevin.cluster.warm_start import bring, every
 from langevin.cluster.worker import work
 from langevin.errors import LangevinError
-from langevin.training import checkpoint as checkpoints
 from langevin.training.checkpoint import Checkpoint
 
 MAX_RESTARTS = 3
@@ -26,26 +28,33 @@ def train(
     workers: int,
     tell: Callable[[dict[str, Any]], None],
     threads: int | None = None,
+    companion: Companion | None = None,
 ) -> Checkpoint:
-    """Trains to the training's goal, or goes on where the run's last checkpoint ends; returns the last checkpoint. 0
-    workers: in this process, with so many threads, one a CPU without.
+    """Trains to the training's goal, from where the run's last checkpoint ends, or where its recipe has it begin; returns the
+    last checkpoint. 0 workers: in this process, with so many threads, one a CPU without.
 
-    A dead worker restarts the group from the last checkpoint; after the driver's death, call again.
+    A dead worker restarts the group from the last checkpoint; after the driver's death, call again. companion: what
+    evaluates the checkpoints meanwhile; of a training that is complete, the last one where that was not done yet.
     """
     images = training.goal
-    done = checkpoints.latest(training.checkpoints)
-    if done is None or done.images < images:
+    bring(training)
+    done = every(training)
+    if not done or done[-1].images < images:
         with watched(Path(training.folder), tell):
             if workers == 0:
                 torch.set_num_threads(threads or cpus())
-                work(asdict(training))
+                with beside(training, companion, ChildProcess):
+                    work(asdict(training))
             else:
-                with session(address, workers):
+                with session(address, workers), beside(training, companion, RayTask):
                     _fit(training, workers)
-        done = checkpoints.latest(training.checkpoints)
-    if done is None or done.images < images:
+        done = every(training)
+    elif companion is not None:
+        with beside(training, companion, ChildProcess):
+            pass
+    if not done or done[-1].images < images:
         raise LangevinError(f"training ended before its last checkpoint in {training.checkpoints}")
-    return done
+    return done[-1]
 
 
 def _fit(training: Training, workers: int) -> None:

@@ -60,6 +60,11 @@ class Training:
         return Path(self.folder) / "checkpoints"
 
     @property
+    def start(self) -> Path:
+        """Where a copy lies of the checkpoint that it goes on from, of a recipe with a warm start."""
+        return Path(self.folder) / "start"
+
+    @property
     def snapshots(self) -> Path:
         return Path(self.folder) / "snapshots"
 

@@ -2,7 +2,8 @@
 
 What is known of a search stands in its journal, and not in Tune: `Tuner.restore` reads its own state, which is up to ten
 seconds old after a kill and a pickle besides, and would run again what was reported since. So every life of a search is a
-new Tuner, which is given what is left to do, and whose scheduler is told first what was decided before.
+new Tuner, which is given what is left to do, and whose scheduler is told first what was decided before. Nor is a population
+Tune's: its own copies the checkpoints of Tune, of which a training inside has none, and decides by a generator of its own.
 """
 
 from __future__ import annotations

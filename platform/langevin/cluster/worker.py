@@ -8,6 +8,7 @@ from typing import Any
 
 from langevin.cluster.observers import Bystander, FirstWorker
 from langevin.cluster.training import Training
+from langevin.cluster.warm_start import every
 from langevin.config.load import build
 from langevin.config.recipe import Recipe, Train
 from langevin.data.manifest import Manifest
@@ -22,13 +23,13 @@ from langevin.training.state import TrainState
 
 
 def work(config: dict[str, Any]) -> None:
-    """config: a Training's fields. Goes on from the run's last complete checkpoint, if there is one."""
+    """config: a Training's fields. Goes on from the run's last complete checkpoint, or from the one that it begins with."""
     training = Training(**config)
     os.environ["LANGEVIN_HOME"] = training.home
     recipe, manifest = training.parsed(), Manifest.load(training.images)
     state = begun(recipe, manifest)
-    if resumed := checkpoints.latest(training.checkpoints):
-        checkpoints.load_state(resumed, state)
+    if behind := every(training):
+        checkpoints.load_state(behind[-1], state)
     plan = replace(plan_of(recipe), images=training.goal)  # the learning rate still goes by the recipe's images
     reader = Reader(training.data, "train", recipe.seed, plan.batch, parallel.rank(), parallel.world())
     reader.seek(state.images)

@@ -26,7 +26,11 @@ from langevin.methods.super_resolution import (
     NoAugmentation,
     NoiseAugmentation,
     SuperResolution,
+    nothing,
 )
+from langevin.networks.upsampler import enlarged
+
+CENTRES = {"image": nothing, "residual": enlarged}  # what a stage's images are differences from
 
 
 def assembled(said: dict[str, Any], sample: Sample | None = None, bound: Bound | None = None) -> nn.Module:
@@ -59,7 +63,7 @@ def assembled(said: dict[str, Any], sample: Sample | None = None, bound: Bound |
             raise ConfigError(f"is no smaller divisor of the images' {size} pixels", field="upsampling.lower",
                               value=upsampling.lower, mend="give one")  # fmt: skip
         module = SuperResolution(
-            module, upsampling.lower, task.image_shape[1], augmentation(upsampling), upsampling.level
+            module, upsampling.lower, size, augmentation(upsampling), upsampling.level, CENTRES[upsampling.target]
         )
     if codec is not None:
         module = Latent(codec, module)

@@ -26,6 +26,13 @@ from langevin.search.space import Settings
 EMA_STD = "ema_std"  # the one sampling knob that is no field of `sample`: which averaged weights are sampled
 TRAINED = ("model.", "train.", "upsampling.", "seed")  # where a training's knobs are; of train, not these:
 BESIDE = ("images", "workers", "keep", "log_every", "validate_every", "checkpoint_every", "snapshot_every")
+# what may change in the middle of a training: it moves neither the state's shape, nor what the network's output means, nor
+# the order of the images
+CHANGEABLE = (
+    "train.lr", "train.decay", "train.decay_images", "train.warmup", "train.betas", "train.weight_decay",
+    "train.gradient_clip", "train.ema_decay", "model.weighting", "model.objective", "model.condition_dropout", "model.mean",
+    "model.deviation", "model.kl", "upsampling.largest",
+)  # fmt: skip
 COMBINATIONS = 2000  # so many at most are looked at before anything runs
 
 
@@ -101,8 +108,20 @@ def load_search(path: Path) -> Loaded:
     loaded = Loaded(search, path, load_recipe(base), completed(read_yaml(base)))
     _check_rungs(loaded)
     _check_training(loaded)
+    _check_population(loaded)
     _check_sampling(loaded)
     return loaded
+
+
+def is_search(path: Path) -> bool:
+    """Whether a file is a search, which names a recipe, and no recipe itself. False of what is no file or no YAML: whoever
+    loads it says so.
+    """
+    try:
+        values = read_yaml(path) if path.is_file() else None
+    except ConfigError:
+        return False
+    return isinstance(values, dict) and "recipe" in values and "model" not in values
 
 
 def _search(path: Path) -> Search:
@@ -152,12 +171,32 @@ def _check_training(loaded: Loaded) -> None:
                 blame = "training." + (error.field or name)
                 shown = error.value if error.value is not None or blame != field else value
                 raise ConfigError(error.problem, file=path, field=blame, value=shown, mend=error.mend) from None
-    together = search.settings or space.grid(search.knobs)
-    if len(together) > COMBINATIONS and search.algorithm != "optuna":
+    together = _together(search)
+    if len(together) > COMBINATIONS and search.algorithm == "grid":
         raise ConfigError(f"are {len(together):,} combinations", file=path, field="training",
                           mend="take the algorithm random or optuna")  # fmt: skip
     for settings in together[:COMBINATIONS]:
         loaded.recipe(settings)
+
+
+def _together(search: Search) -> list[Settings]:
+    """The settings of the trainings; those of all ends together where they are not all known before."""
+    known = None if search.scheduler == "population" else search.settings
+    return known or space.grid(search.knobs)
+
+
+def _check_population(loaded: Loaded) -> None:
+    search, path = loaded.search, loaded.path
+    if search.scheduler != "population":
+        return
+    for name in search.training:
+        if name not in CHANGEABLE:
+            raise ConfigError("cannot change in the middle of a training, and a population changes it there", file=path,
+                              field=f"training.{name}", mend=f"take some of {', '.join(CHANGEABLE)}")  # fmt: skip
+    if len(search.settings or []) < 2:
+        raise ConfigError("is a population of one, who has nobody to copy", file=path,
+                          field="training" if search.trials is None else "trials", value=search.trials,
+                          mend="take more")  # fmt: skip
 
 
 def _check_sampling(loaded: Loaded) -> None:
@@ -176,6 +215,6 @@ def _check_sampling(loaded: Loaded) -> None:
         if not loaded.base.train.ema_stds:
             raise ConfigError("needs snapshots, which the recipe does not keep", file=path, field="sampling.ema_std",
                               mend="set train.ema_stds in the recipe")  # fmt: skip
-    for settings in (search.settings or space.grid(search.knobs))[:COMBINATIONS]:
+    for settings in _together(search)[:COMBINATIONS]:
         for _ in loaded.samples(loaded.recipe(settings)):
             pass

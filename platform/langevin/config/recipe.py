@@ -71,13 +71,24 @@ class Upsampling(Section):
     """A stage of a cascade: the model is told the image at ``lower`` pixels a side, made worse by an augmentation.
 
     noise: diffused to a level up to ``largest`` that the model is told; blur: half of them blurred. level: at which real
-    smaller images are given when the stage is evaluated alone.
+    smaller images are given when the stage is evaluated alone. target: what is modelled, the image or its residual, which is
+    the difference from the smaller one enlarged.
     """
 
     lower: Count
+    target: Literal["image", "residual"] = "image"
     augmentation: Literal["noise", "blur", "none"] = "noise"
     largest: Annotated[float, Field(gt=0, lt=1)] = 0.5
     level: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class WarmStart(Section):
+    """The checkpoint, relative to the home folder, whose whole state a training goes on from: weights, averages, optimiser
+    and images seen. sha256: of its averaged weights, as `langevin train` says it.
+    """
+
+    checkpoint: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Train(Section):
@@ -87,7 +98,7 @@ class Train(Section):
     which networks multiply while they learn; accumulate: in how many parts a worker takes its share of a batch, one after
     the other, for less memory. ema_stds: lengths of power-function averages as shares of the training, the first of which
     serves in the place of the one of ema_decay; snapshot_every: how often they are kept, for averages of any other length
-    after the training.
+    after the training. warm_start: where it begins, if not at the beginning, so that ``images`` are in all.
     """
 
     images: Count
@@ -109,6 +120,7 @@ class Train(Section):
     snapshot_every: Count = 25_000
     keep: Count = 10
     workers: Annotated[int, Field(ge=0)] = 2
+    warm_start: WarmStart | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Train:
@@ -122,6 +134,9 @@ class Train(Section):
 class Evaluate(Section):
     """What is measured. images: generated for the metrics; curve_images: for each point of FID over images seen.
 
+    beside: whether these points are made while `langevin train` goes on, of each checkpoint by a task of its own; those
+    that come while one is evaluated are thinned to the newest.
+
     extractor: cnn, trained on the data set; the folder of another recipe's, such as out/RECIPE/extractor; or
     inception-v3-compat, by the file extractor_weights. dinov2, clip: folders of such models of transformers, for FD with
     DINOv2's features, and for the CLIP score of models that read.
@@ -133,6 +148,7 @@ class Evaluate(Section):
     clip: str | None = None
     images: Annotated[int, Field(ge=50)] = 1250
     curve_images: Annotated[int, Field(ge=50)] = 500
+    beside: bool = False
     batch: Count = 125
     seed: int = 1
 
@@ -207,6 +223,7 @@ class Recipe(Section):
         the models that it is put together of.
         """
         train = self.train.plain()
+        start = train.pop("warm_start")
         for beside in ("workers", "keep", "log_every", "validate_every", "checkpoint_every", "snapshot_every"):
             del train[beside]
         decides = {"seed": self.seed, "data": dataset_digest, "model": self.model.plain(), "train": train}
@@ -214,6 +231,8 @@ class Recipe(Section):
             decides["upsampling"] = self.upsampling.plain()
         if weights := getattr(self.model, "perceptual", None):
             decides["perceptual"] = frozen.sha256(weights)
+        if start:
+            decides["warm_start"] = start["sha256"]  # wherever it lies
         if parts:
             decides["parts"] = list(parts)
         return digest(decides | {"code": code_digest()})

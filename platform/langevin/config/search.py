@@ -48,8 +48,9 @@ class Search(Section):
     ema_std, tried on finished trainings. algorithm: every combination of the training's knobs, or ``trials`` of them, drawn
     or chosen by Optuna. scheduler: which trainings go on at a rung, an image count: the best 1 / reduction of those that
     are there (asha: each trial when it arrives; halving: when all have arrived, so that the same go on whatever
-    happens). objectives: less of each is better; the first decides. concurrent: trainings at a time; workers: of each,
-    None for the recipe's.
+    happens); or all, the worst 1 / reduction from the states of the best, with knobs a little changed (population).
+    objectives: less of each is better; the first decides. concurrent: trainings at a time; workers: of each, None for the
+    recipe's.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -59,7 +60,7 @@ class Search(Section):
     sampling: dict[str, Choices] = Field({})
     algorithm: Literal["grid", "random", "optuna"] = "grid"
     trials: Count | None = None
-    scheduler: Literal["asha", "halving", "none"] = "none"
+    scheduler: Literal["asha", "halving", "population", "none"] = "none"
     reduction: Annotated[int, Field(ge=2)] = 3
     rungs: tuple[Count, ...] = ()
     objectives: Annotated[tuple[Literal["fid", "nll", "network_calls"], ...], Field(min_length=1)] = ("fid",)
@@ -75,9 +76,9 @@ class Search(Section):
             raise ValueError("trials (how many) is for the algorithms random and optuna, and they need it")
         if (self.scheduler == "none") != (not self.rungs):
             raise ValueError("rungs (images at which trials are compared) is for schedulers, and they need it")
-        if self.algorithm == "optuna" and self.scheduler == "halving":
+        if self.algorithm == "optuna" and self.scheduler in ("halving", "population"):
             raise ValueError(
-                "scheduler halving compares trials that are all known, and optuna thinks of them one by one"
+                f"scheduler {self.scheduler} compares trials that are all known, and optuna thinks of them one by one"
             )
         if self.sampling and "fid" not in self.objectives:
             raise ValueError("sampling moves the FID alone: add it to the objectives")

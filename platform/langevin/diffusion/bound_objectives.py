@@ -75,7 +75,7 @@ class ContinuousBound:
         losses = seen.error(x0, rate * (0.5 / math.log(2)))
         if isinstance(model.schedule, Learned):
             model.schedule.reduce_variance_of(losses)
-        return Losses(losses, terms={})
+        return Losses(losses, terms={"time": seen.level.t})
 
 
 def _reweighed(times: Times, t: Tensor, losses: Tensor, terms: dict[str, Tensor]) -> Losses:

@@ -49,7 +49,7 @@ class Denoising:
     def __call__(self, model: Denoises, x0: Tensor, cond: Any, noise: Noise) -> Losses:
         """(B,) losses of the images x0: (B, ...), a pure function of the weights, the images and the noise's keys."""
         seen = look(self.times, model, x0, cond, noise)
-        return Losses(seen.error(x0, self.weighting(seen.level)), terms={})
+        return Losses(seen.error(x0, self.weighting(seen.level)), terms={"time": seen.level.t})
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Uncertain:
     uncertainty: nn.Module
 
     def __call__(self, model: Any, x0: Tensor, cond: Any, noise: Noise) -> Losses:
-        error = self.base(model, x0, cond, noise).total
+        found = self.base(model, x0, cond, noise)
         told = model.parameterization(model.schedule(self.base.times(noise))).noise
         log_variance = self.uncertainty(told.to(x0))
-        return Losses(error / log_variance.exp() + log_variance, terms={"error": error.detach()})
+        terms = {**found.terms, "error": found.total.detach()}
+        return Losses(found.total / log_variance.exp() + log_variance, terms)

@@ -76,13 +76,13 @@ class Clip:
 
 def load_dinov2(folder: Path) -> Dinov2:
     """ConfigError where nothing lies there or transformers is missing, CheckpointError where it is no DINOv2."""
-    model, sha256 = _load(folder, "Dinov2Model", "evaluate.dinov2")
+    sha256, model = weights_sha256(folder, "dinov2"), _load(folder, "Dinov2Model", "dinov2")
     return Dinov2(model, sha256, model.config.hidden_size, min(SIDE, model.config.image_size))
 
 
 def load_clip(folder: Path) -> Clip:
     """ConfigError where nothing lies there or transformers is missing, CheckpointError where it is no CLIP."""
-    model, sha256 = _load(folder, "CLIPModel", "evaluate.clip")
+    sha256, model = weights_sha256(folder, "clip"), _load(folder, "CLIPModel", "clip")
     import transformers
 
     try:
@@ -92,17 +92,24 @@ def load_clip(folder: Path) -> Clip:
     return Clip(model, tokenizer, sha256, model.config.vision_config.image_size)
 
 
-def _load(folder: Path, kind: str, field: str) -> tuple[Any, str]:
-    """The model and the sha256 of its weights."""
+def weights_sha256(folder: Path, name: str) -> str:
+    """Of the model's weights, which it does not load. name: of the field of ``evaluate``. ConfigError where none lie there."""
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
-        raise ConfigError("no model lies here", file=folder, field=field, value=str(folder),
+        raise ConfigError("no model lies here", file=folder, field=f"evaluate.{name}", value=str(folder),
                           mend="give a folder with config.json and model.safetensors")  # fmt: skip
+    found = hashlib.sha256()
+    for path in weights:
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def _load(folder: Path, kind: str, name: str) -> Any:
     try:
         declare_missing_operators()  # transformers imports torchvision
         import transformers
     except ImportError as error:
-        raise ConfigError(f"needs the package transformers: {error}", field=field, value=str(folder),
+        raise ConfigError(f"needs the package transformers: {error}", field=f"evaluate.{name}", value=str(folder),
                           mend="install transformers, or leave the field out") from error  # fmt: skip
     try:
         model, report = getattr(transformers, kind).from_pretrained(
@@ -112,10 +119,7 @@ def _load(folder: Path, kind: str, field: str) -> tuple[Any, str]:
         raise CheckpointError(f"holds no {kind} that can be read: {_line(error)}", file=folder) from error
     if lacking := sorted(report["missing_keys"]):
         raise CheckpointError(f"holds no {kind}: the tensor is missing", file=folder, field=lacking[0])
-    found = hashlib.sha256()
-    for path in weights:
-        found.update(path.read_bytes())
-    return model.float().eval().requires_grad_(False), found.hexdigest()
+    return model.float().eval().requires_grad_(False)
 
 
 def _batches(images: Tensor, side: int, mean: Sequence[float], deviation: Sequence[float]) -> Iterator[Tensor]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -117,19 +117,30 @@ def reduced(images: Tensor, size: int) -> Tensor:
     return images if factor == 1 else avg_pool2d(images, factor)
 
 
+def nothing(image: Tensor, size: Any) -> Tensor:
+    """The zeros (B, C, H, W) that images are differences from when a stage models them as they are."""
+    return image.new_zeros(*image.shape[:2], *size)
+
+
 @dataclass(frozen=True)
 class Beside:
-    """A denoiser that is told a small image besides: what is left of its condition is the label, which guidance may drop."""
+    """A denoiser that is told a small image besides: what is left of its condition is the label, which guidance may drop.
+
+    D(x_t) = centre + base(x_t - alpha centre): base knows the images by what they differ in from the centre (B, C, H, W).
+    """
 
     base: Denoises
     told: LowResolution
+    centre: Tensor
 
     @property
     def schedule(self) -> Schedule:
         return self.base.schedule
 
     def __call__(self, x: Tensor, t: Tensor, cond: Cond = None) -> Prediction:
-        return self.base(x, t, self.told._replace(cond=cond))
+        at = self.schedule(t.expand(len(x))).against(x)
+        difference = self.base(x - at.alpha * self.centre, t, self.told._replace(cond=cond))
+        return difference._replace(x0=self.centre + difference.x0)
 
 
 class SuperResolution(nn.Module):
@@ -137,12 +148,20 @@ class SuperResolution(nn.Module):
 
     Trained on images of any height that ``size`` divides: the target is their mean over blocks, and the condition the target's.
     Labels are dropped as inner drops them, the small image never is: guidance works on the label alone. inner: its
-    network is an ``Upsampler``; level: at which ``condition`` gives the small ones of real images. There is no bound: block
-    means of larger images lie on no grey levels.
+    network is an ``Upsampler``, its data are the images' differences from ``centre(small image, (H, W))``: ``nothing`` for the
+    images themselves (Ho et al. 2021), ``enlarged`` for what the small image leaves open (Li et al. 2022, SRDiff, section
+    3.3); level: at which ``condition`` gives the small ones of real images. There is no bound: block means of larger
+    images lie on no grey levels.
     """
 
     def __init__(
-        self, inner: GaussianDiffusion, lower: int, size: int, augmentation: Augmentation, level: float = 0.0
+        self,
+        inner: GaussianDiffusion,
+        lower: int,
+        size: int,
+        augmentation: Augmentation,
+        level: float = 0.0,
+        centre: Callable[[Tensor, Any], Tensor] = nothing,
     ) -> None:
         super().__init__()
         if inner.image_shape[1] != size or not 0 < lower < size or size % lower:
@@ -150,6 +169,7 @@ class SuperResolution(nn.Module):
                 f"a stage from {lower} to {size} cannot be made of a model of {inner.image_shape[1]} pixels"
             )
         self.inner, self.lower, self.size, self.augmentation, self.level = inner, lower, size, augmentation, level
+        self.centre = centre
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -160,7 +180,8 @@ class SuperResolution(nn.Module):
         noise, target = Noise(keys), reduced(batch.images, self.size)
         told = self.augmentation.trained(reduced(target, self.lower), noise.within("augmentation"))
         label = dropping(batch.labels, self.inner.dropped, noise)
-        return self.inner.objective(self.inner.denoiser, target, told._replace(cond=label), noise)
+        difference = target - self.centre(told.image, target.shape[-2:])
+        return self.inner.objective(self.inner.denoiser, difference, told._replace(cond=label), noise)
 
     def condition(self, batch: Batch) -> LowResolution:
         """The images made smaller, and their labels."""
@@ -186,8 +207,9 @@ class SuperResolution(nn.Module):
         if cond.image.shape[-2] != self.lower:
             raise ValueError(f"a stage from {self.lower} pixels was given images of {tuple(cond.image.shape)}")
         told = self.augmentation.sampled(cond.image, cond.level, noise.within("augmentation"))
-        model = inner.sampling.guided(Beside(in_blocks(inner.denoiser), told))
-        start = inner.start(noise, torch.empty(len(keys), *inner.image_shape, device=cond.image.device))
+        centre = self.centre(told.image, inner.image_shape[1:])
+        model = inner.sampling.guided(Beside(in_blocks(inner.denoiser), told, centre))
+        start = model.schedule(grid[0]).alpha.to(centre) * centre + inner.start(noise, centre)
         for x in walk(model, inner.sampling.sampler, start, grid, cond.cond, noise):
             yield x
         if float(model.schedule(grid[-1]).sigma) > 0:  # as GaussianDiffusion: what D makes of the last noise

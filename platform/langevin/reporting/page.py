@@ -15,7 +15,7 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from langevin.reporting.figures import DARK, LIGHT, Theme
+from langevin.reporting.theme import DARK, LIGHT, Theme
 
 Cell = str | int | float | None
 

@@ -27,6 +27,11 @@ class Choices:
         """The value at a number in [0, 1)."""
         return self.values[int(uniform * len(self.values))]
 
+    def near(self, value: Any, more: bool) -> Any:
+        """The one after the value, or before it; at an end itself."""
+        place = self.values.index(value) + (1 if more else -1)
+        return self.values[min(max(place, 0), len(self.values) - 1)]
+
 
 @dataclass(frozen=True)
 class Range:
@@ -49,6 +54,13 @@ class Range:
         low, high = (self.low, self.high + 1) if self.is_whole else (self.low, self.high)
         value = low * (high / low) ** uniform if self.log else low + (high - low) * uniform
         return min(math.floor(value), self.high) if self.is_whole else float(value)
+
+    def near(self, value: float, more: bool) -> Any:
+        """1.2 times the value, or 0.8 times, within the ends; of whole numbers the nearest, and another one."""
+        found: float = value * (1.2 if more else 0.8)
+        if self.is_whole and (found := round(found)) == value:
+            found += 1 if more else -1
+        return min(max(found, self.low), self.high)
 
 
 Knobs = Mapping[str, Choices | Range]

@@ -16,6 +16,7 @@ from langevin.evaluation.intervals import Figure
 from langevin.evaluation.paired import differences
 from langevin.evaluation.suite import Evaluation, plain
 from langevin.reporting.sheets import contact_sheet
+from langevin.stages.curve import Curve, prefix
 from langevin.stages.evaluator import Evaluator
 from langevin.stages.outputs import Outputs, read_json, write_json, write_text
 from langevin.stages.progress import Stage
@@ -37,21 +38,25 @@ def evaluate(recipe: Recipe) -> dict[str, Any]:
     torch.set_num_threads(1)  # threads work on batches side by side
     outputs = Outputs.of(recipe)
     trained = read_json(outputs.training, "train")
+    run = run_folder(trained["run"])
     evaluator = Evaluator(recipe)
     last = checkpoints.read(home() / trained["checkpoint"])
-    earlier = [one for one in checkpoints.every(run_folder(trained["run"]) / "checkpoints") if one.images < last.images]
+    earlier = [one for one in checkpoints.every(run / "checkpoints") if one.images < last.images]
     champion = _champion(recipe, trained["sha256"])
     section = recipe.evaluate
-    count, few = section.images, min(section.curve_images, section.images)
-    with Stage("evaluate", count * (2 if champion else 1) + few * len(earlier)) as stage:
+    count = section.images
+    points = Curve.of(recipe, run, evaluator.spec)
+    with Stage("evaluate", count * (2 if champion else 1) + points.count * len(earlier)) as stage:
         model = evaluator.model(last)
         samples = evaluator.images(model, count, stage)
         ours = evaluator.measure(model, samples, stage)
-        curve, done = [], count
+        # beside the training, checkpoints were evaluated that are gone
+        curve, done = {images: value for images, value in points.points().items() if images < last.images}, count
         for one in earlier:
-            curve.append((one.images, evaluator.fid(evaluator.images(evaluator.model(one), few, stage, done))))
-            done += few
-        curve.append((last.images, evaluator.fid(samples[:few])))
+            curve[one.images] = points.fid(one, evaluator, stage, done)
+            done += points.count
+        known = points.known(last)
+        curve[last.images] = evaluator.fid(samples[: points.count]) if known is None else known
         theirs = _measure_champion(champion, evaluator, stage, done) if champion else None
     parameters = sum(parameter.numel() for parameter in model.parameters())
     result = {
@@ -65,7 +70,10 @@ def evaluate(recipe: Recipe) -> dict[str, Any]:
     }
     write_json(outputs.evaluation, result)
     write_json(outputs.metrics, _metrics(ours, theirs))
-    write_text(outputs.fid_curve, "images,fid\n" + "".join(f"{images},{value:.6f}\n" for images, value in curve))
+    write_text(
+        outputs.fid_curve,
+        "images,fid\n" + "".join(f"{images},{value:.6f}\n" for images, value in sorted(curve.items())),
+    )
     _track(recipe, evaluator.manifest, trained, ours, last, curve, samples)
     return result
 
@@ -107,30 +115,20 @@ def _plain(figure: Figure) -> dict[str, Any]:
 
 def _track(
     recipe: Recipe, manifest: Manifest, trained: dict[str, Any], ours: Evaluation, last: Checkpoint,
-    curve: list[tuple[int, float]], samples: Tensor,
+    curve: dict[int, float], samples: Tensor,
 ) -> None:  # fmt: skip
     run, folder = trained["run"], run_folder(trained["run"])  # the checkpoint's own, though the code has changed since
-    prefix = _prefix(folder, ours.spec.hash)
+    under = prefix(folder, ours.spec.hash)
     if "ema_std" in trained:  # other weights at the same images
-        prefix = f"{prefix}-ema-{trained['ema_std']:g}"
+        under = f"{under}-ema-{trained['ema_std']:g}"
     with Tracker(tracking_uri(home()), recipe.name, run, folder) as tracker:
-        for images, value in curve:
-            tracker.metrics(images, {f"{prefix}/fid_curve": value})
+        for images, value in sorted(curve.items()):
+            tracker.metrics(images, {f"{under}/fid_curve": value})
         flat: dict[str, float] = {}
         for name, figure in ours.figures.items():
             of = _plain(figure)
-            flat |= {f"{prefix}/{name}{end}": of[part] for end, part in ENDS.items()}
+            flat |= {f"{under}/{name}{end}": of[part] for end, part in ENDS.items()}
         tracker.metrics(last.images, flat)
-        tracker.tags({f"langevin.spec.{prefix}": ours.spec.hash})
-        tracker.image(f"{prefix}/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
+        tracker.tags({f"langevin.spec.{under}": ours.spec.hash})
+        tracker.image(f"{under}/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
         tracker.dataset(manifest.name, manifest.digest, str(within_home(recipe.data.root)), "test")
-
-
-def _prefix(folder: Path, spec: str) -> str:
-    """Under which name a spec's figures stand in the run: "test" for the first spec that it is measured with, and a name
-    of its own for every other. Figures of two specs in one series would be compared.
-    """
-    first = folder / "spec"
-    if not first.exists():
-        write_text(first, spec)
-    return "test" if first.read_text() == spec else f"test-{spec}"

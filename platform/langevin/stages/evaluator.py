@@ -7,6 +7,7 @@ import math
 import time
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from langevin.evaluation.frechet import fid, fid_figure
 from langevin.evaluation.intervals import Figure, mean
 from langevin.evaluation.judge import Judge, Parser, Verdicts
 from langevin.evaluation.nll import UNIT, nll
-from langevin.evaluation.pretrained import Clip, Dinov2, load_clip, load_dinov2
+from langevin.evaluation.pretrained import Clip, Dinov2, load_clip, load_dinov2, weights_sha256
 from langevin.evaluation.reconstruction import psnr_figure
 from langevin.evaluation.sets import FeatureSet
 from langevin.evaluation.statistics import Moments
@@ -83,31 +84,17 @@ class Evaluator:
     @property
     def spec(self) -> MetricSpec:
         """Everything but the model that moves a figure."""
-        recipe, extractor = self.recipe, self.extractor
-        return MetricSpec(
-            extractor=extractor.name,
-            extractor_sha256=extractor.sha256,
-            extractor_accuracy=extractor.accuracy,
-            reference_split="test",
-            reference_n=len(self.test.images),
-            dataset_digest=self.manifest.digest,
-            generated_n=recipe.evaluate.images,
-            seed=recipe.evaluate.seed,
-            quantisation=QUANTISATION,
-            sampling=recipe.sample.plain() | {"bound": recipe.bound.plain(), "nll_draws": NLL_DRAWS} | _around(recipe),
-            judge=self.judge.name,
-            others={name: one.sha256 for name, one in (("dinov2", self.dinov2), ("clip", self.clip)) if one},
-        )
+        return spec_of(self.recipe, self.manifest, self.extractor)
 
     @cached_property
     def dinov2(self) -> Dinov2 | None:
-        folder = self.recipe.evaluate.dinov2
-        return load_dinov2(within_home(folder)) if folder else None
+        folder = _others(self.recipe).get("dinov2")
+        return load_dinov2(folder) if folder else None
 
     @cached_property
     def clip(self) -> Clip | None:
-        folder = self.recipe.evaluate.clip
-        return load_clip(within_home(folder)) if folder else None
+        folder = _others(self.recipe).get("clip")
+        return load_clip(folder) if folder else None
 
     def _known(self, split: str, extractor: Extractor) -> RealImages:
         """A split with its features, which are computed once for all evaluations of a data set by an extractor."""
@@ -230,6 +217,30 @@ class Evaluator:
     def fid(self, samples: Tensor) -> float:
         """FID of samples (N, C, H, W) uint8 against the test images."""
         return self.fid_of(self.extractor.features(samples).features)
+
+
+def spec_of(recipe: Recipe, manifest: Manifest, extractor: Extractor) -> MetricSpec:
+    """The spec of the recipe's evaluations, told without a look at the images. manifest: of its images."""
+    return MetricSpec(
+        extractor=extractor.name,
+        extractor_sha256=extractor.sha256,
+        extractor_accuracy=extractor.accuracy,
+        reference_split="test",
+        reference_n=manifest.splits["test"].samples,
+        dataset_digest=manifest.digest,
+        generated_n=recipe.evaluate.images,
+        seed=recipe.evaluate.seed,
+        quantisation=QUANTISATION,
+        sampling=recipe.sample.plain() | {"bound": recipe.bound.plain(), "nll_draws": NLL_DRAWS} | _around(recipe),
+        judge=(Parser if manifest.captions else Judge).name,
+        others={name: weights_sha256(folder, name) for name, folder in _others(recipe).items()},
+    )
+
+
+def _others(recipe: Recipe) -> dict[str, Path]:
+    """The folders of further networks that look at the samples, by the names of their fields."""
+    named = {"dinov2": recipe.evaluate.dinov2, "clip": recipe.evaluate.clip}
+    return {name: within_home(folder) for name, folder in named.items() if folder}
 
 
 def network_calls(model: Any, like: Batch) -> int | None:

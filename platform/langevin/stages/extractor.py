@@ -44,6 +44,12 @@ def make_extractor(recipe: Recipe) -> Extractor:
     return made
 
 
+def ensure_extractor(recipe: Recipe) -> None:
+    """Trains the data set's own extractor where the recipe sees by it and there is none yet."""
+    if recipe.evaluate.extractor == "cnn" and not Outputs.of(recipe).extractor.is_dir():
+        make_extractor(recipe)
+
+
 def extractor_of(recipe: Recipe) -> Extractor:
     """The recipe's extractor, ready to use."""
     section = recipe.evaluate

@@ -10,6 +10,7 @@ from langevin.config.load_search import Loaded
 from langevin.config.paths import home
 from langevin.search.conductor import Conductor
 from langevin.stages.candidates import Measured, Swept
+from langevin.stages.lineages import segments
 
 
 def found(loaded: Loaded, conductor: Conductor, swept: Swept) -> dict[str, Any]:
@@ -17,11 +18,12 @@ def found(loaded: Loaded, conductor: Conductor, swept: Swept) -> dict[str, Any]:
     search, trials = loaded.search, conductor.journal.trials
     rows = [
         {"run": run, "knobs": trial.knobs, "images": trial.figures[-1]["images"] if trial.figures else 0,
-         "state": _state(conductor, run), "figures": [_plain(one) for one in trial.figures]}
+         "state": _state(conductor, run), "figures": [_plain(one) for one in trial.figures],
+         "copied_from": trial.copy and trial.copy.source, "copied_at": trial.copy and trial.copy.images}
         for run, trial in trials.items()
     ]  # fmt: skip
     whole = conductor.rungs[-1] * len(search.settings or range(search.trials or 0))
-    spent = sum(conductor.rungs[len(trial.figures) - 1] for trial in trials.values() if trial.figures)
+    spent = sum(map(conductor.trained, trials))
     candidates = len(swept.last) + len(swept.earlier)
     return {
         "search": search.name,
@@ -29,7 +31,7 @@ def found(loaded: Loaded, conductor: Conductor, swept: Swept) -> dict[str, Any]:
         "objectives": list(search.objectives),
         "rungs": list(conductor.rungs),
         "trials": rows,
-        "best": _best(swept.last[0]) if swept.last else None,
+        "best": _best(swept.last[0], conductor) if swept.last else None,
         "front": [one.to_json() for one in swept.front(search.objectives)],
         "sampling": [one.to_json() for one in (*swept.last, *swept.earlier)],
         "images": {"trained": spent, "of_all_trials_whole": whole, "share": round(spent / whole, 4) if whole else None},
@@ -40,13 +42,14 @@ def found(loaded: Loaded, conductor: Conductor, swept: Swept) -> dict[str, Any]:
 
 def _state(conductor: Conductor, run: str) -> str:
     trial = conductor.journal.trials[run]
-    return trial.stopped or ("complete" if len(trial.figures) == len(conductor.rungs) else "out of budget")
+    return trial.stopped or ("complete" if trial.reached == len(conductor.rungs) else "out of budget")
 
 
-def _best(best: Measured) -> dict[str, Any]:
+def _best(best: Measured, conductor: Conductor) -> dict[str, Any]:
     checkpoint = best.candidate.checkpoint
     return best.to_json() | {
         "checkpoint": str(checkpoint.folder.relative_to(home())), "sha256": checkpoint.sha256, "images": checkpoint.images,
+        "segments": segments(conductor, best.candidate.run),
     }  # fmt: skip
 
 
@@ -75,10 +78,17 @@ def lines(result: dict[str, Any]) -> str:
             [[one["run"], *(one["sampling"].get(name, "") for name in settings),
               *(_interval(one, name) for name in names), one["n"]] for one in result["front"]],
         )  # fmt: skip
+    if (best := result["best"]) and len(best["segments"]) > 1:
+        shown += ["", "how the best was trained: each from the state of the one before", ""]
+        shown += _table(
+            ["run", *(name.removeprefix("model.") for name in knobs), "to images"],
+            [[one["run"], *(one["knobs"].get(name, "") for name in knobs), f"{int(one['images']):,}"]
+             for one in best["segments"]],
+        )  # fmt: skip
     spent, drawn = result["images"], result["drawn"]
     shown += ["", f"trained {spent['trained']:,} images, {spent['share'] or 0:.1%} of {spent['of_all_trials_whole']:,}; "
               f"drew {drawn['images']:,} of {drawn['of_all_settings_whole']:,}; {result['seconds']:,.0f} s"]  # fmt: skip
-    if best := result["best"]:
+    if best:
         length = best["sampling"].get("ema_std")
         then = f", then `langevin ema` with --std {length}" if length else ""
         shown.append(f"best: {best['run']}; out/{result['search']}/best.yaml is its recipe{then}")

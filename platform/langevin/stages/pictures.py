@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from langevin.generation.writer import read_images
-from langevin.protocols import Samples, condition_of
+from langevin.protocols import Cond, Samples, condition_of
 from langevin.randomness import Keys
-from langevin.reporting.figures import caption_grid, class_grid, curve, trajectory
+from langevin.reporting.figures import curve
+from langevin.reporting.mosaics import caption_grid, class_grid, trajectory
 from langevin.reporting.page import Picture
+from langevin.stages.levels import by_level
 from langevin.stages.subject import Part, Subject
 from langevin.stages.summary import sampled_by
 
@@ -66,6 +68,12 @@ def way(subject: Subject) -> Part | None:
         told = request.classes[:WAYS] if request.prompts is None else request.prompts[:TEXTS]
         count, cond = len(told), request.asked.cond(0, len(told))
         rows = "one sample of each class" if told == request.classes else f"from above: {'; '.join(told)}"
+    picture = from_noise(model, cond, count, f"Sampled by {sampled_by(subject.recipe.sample.plain())}; {rows}.")
+    return Part("From noise to image", "", {"trajectory": picture}) if picture else None
+
+
+def from_noise(model: Samples, cond: Cond, count: int, caption: str) -> Picture | None:
+    """The way of ``count`` samples, asked for by cond; None of a model whose way has one step."""
     with torch.no_grad():
         states = [state.numpy() for state in model.walk(Keys.range(TRAJECTORY_SEED, 0, count), cond)]
     if len(states) < 2:
@@ -73,20 +81,22 @@ def way(subject: Subject) -> Part | None:
     chosen = np.linspace(0, len(states) - 1, min(STATES, len(states))).round().astype(int)
     shown: list[NDArray[np.floating]] = [states[index] for index in chosen]
     captions = [f"step {index}" for index in chosen]
-    picture = Picture.drawn(
+    return Picture.drawn(
         "From noise to image",
         "Each row is one sample, from pure noise on the left to the finished image on the right",
         lambda theme: trajectory(shown, captions, theme),
-        f"Sampled by {sampled_by(subject.recipe.sample.plain())}; {rows}.",
+        caption,
         wide=True,
     )
-    return Part("From noise to image", "", {"trajectory": picture})
 
 
 def training(subject: Subject) -> Part | None:
     """The loss and the kept checkpoints' FID; none of a model that was put together of trained ones."""
     table = _columns(subject.outputs.history)
-    return Part("Training", "", {"loss": _loss(table), "fid": _fid(subject)}) if table else None
+    if not table:
+        return None
+    levels = by_level(subject)
+    return Part("Training", "", {"loss": _loss(table), "fid": _fid(subject), **({"levels": levels} if levels else {})})
 
 
 def _loss(table: dict[str, list[str]]) -> Picture:

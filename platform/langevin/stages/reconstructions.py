@@ -10,7 +10,7 @@ from langevin.methods.autoencoder import Blocked
 from langevin.methods.vae import Plane
 from langevin.protocols import Interpolates, Reconstructs, Samples, condition_of
 from langevin.randomness import Keys
-from langevin.reporting.figures import paired_grid, sheet
+from langevin.reporting.mosaics import paired_grid, sheet
 from langevin.reporting.page import Picture
 from langevin.stages.subject import Part, Subject
 from langevin.stages.summary import number

@@ -13,12 +13,13 @@ from langevin.reporting.page import Report, Table, render
 from langevin.stages.audited import audited, fid_by_number
 from langevin.stages.comparisons import compared, made_of
 from langevin.stages.jumps import jumps
-from langevin.stages.outputs import write_text
+from langevin.stages.pages import left
 from langevin.stages.pictures import samples, training, way
 from langevin.stages.reconstructions import between, enlarged, returned
 from langevin.stages.subject import Part, Subject
 from langevin.stages.summary import COLUMNS, number, rows, what_was_measured
 from langevin.stages.swept import sweeps
+from langevin.stages.traced import lineage
 
 # In the page's order; each is None of a model that does not have it.
 FIRST = (samples, enlarged, returned, between, way, made_of, compared, jumps)
@@ -45,14 +46,7 @@ def report(recipe: Recipe, path: Path) -> dict[str, Any]:
         sections=tuple(part.section for part in parts),
         lineage=_lineage(subject),
     )
-    folder = subject.outputs.report
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in parts:
-        for name, picture in part.pictures.items():
-            (folder / f"{name}.png").write_bytes(picture.png)
-    index = folder / "index.html"
-    write_text(index, render(page))
-    return {"page": str(index), "model": subject.version.uri}
+    return {"page": str(left(render(page), parts, subject.outputs.report)), "model": subject.version.uri}
 
 
 def _headline(subject: Subject) -> tuple[tuple[str, str, str], ...]:
@@ -94,20 +88,5 @@ def _metrics(subject: Subject) -> Part:
 
 
 def _lineage(subject: Subject) -> tuple[tuple[str, str], ...]:
-    version, recipe, generated = subject.version, subject.recipe, subject.generated
-    tags = {name.removeprefix("langevin."): value for name, value in version.tags.items()}
-    changed = " (with uncommitted changes)" if tags["git_dirty"] == "true" else ""
-    sampling = {"sampling": json.dumps(recipe.sample.plain())} if isinstance(subject.model, Samples) else {}
-    images = generated and f"{generated['samples']:,} images, digest {generated['digest']}"
-    named = {
-        "code": tags["git_commit"] + changed,
-        "data set": f"{tags['dataset_name']} {tags['dataset_digest']}",
-        "recipe": f"{subject.path.name}, training hash {tags['recipe_hash']}",
-        **sampling,
-        "run": f"{tags['run_name']} (MLflow {tags.get('run_id', 'not delivered')})",
-        "checkpoint": f"{tags['images']} images, sha256 {tags['checkpoint_sha256']}",
-        "metric spec": subject.ours.spec.hash,
-        "registered": version.uri,
-        **({"generated": images} if images else {}),
-    }
-    return tuple(named.items())
+    sampling = json.dumps(subject.recipe.sample.plain()) if isinstance(subject.model, Samples) else None
+    return lineage(subject.version, sampling, subject.ours.spec.hash)

@@ -92,16 +92,20 @@ class Subject:
 
     def various(self, count: int) -> Batch:
         """So many test images: the classes in turn, each one's own in stored order."""
-        labels = self.test.labels
-        if labels is None:
-            return self.test[:count]
-        one_hot = torch.nn.functional.one_hot(labels)
-        turn = (one_hot.cumsum(0) * one_hot).sum(1) * one_hot.shape[
-            1
-        ] + labels  # a class's first before another's second
-        return self.test[turn.argsort()[:count]]
+        return various(self.test, count)
 
     def bytes_of(self, images: Tensor) -> NDArray[np.uint8]:
         """(N, C, H, W) in [-1, 1] as they are stored."""
         stored: NDArray[np.uint8] = as_bytes(images, self.said["data"]["levels"]).numpy()
         return stored
+
+
+def various(images: Batch, count: int) -> Batch:
+    """So many of the images: the classes in turn, each one's own in stored order."""
+    labels = images.labels
+    if labels is None:
+        return images[:count]
+    one_hot = torch.nn.functional.one_hot(labels)
+    # a class's first before another's second
+    turn = (one_hot.cumsum(0) * one_hot).sum(1) * one_hot.shape[1] + labels
+    return images[turn.argsort()[:count]]

@@ -94,6 +94,15 @@ def number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def written(value: Any) -> str:
+    """A setting's value as a recipe has it, lists without their brackets."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(written, value))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:g}"
+    return "none" if value is None else str(value)
+
+
 def interval(figure: Figure) -> str:
     return f"{number(figure.low)} to {number(figure.high)}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from langevin.evaluation.intervals import Figure
@@ -12,8 +12,9 @@ from langevin.reporting.figures import Scale, curve
 from langevin.reporting.page import Cell, Picture, Table
 from langevin.stages.compare import FIGURES
 from langevin.stages.subject import Part, Subject
-from langevin.stages.summary import number
+from langevin.stages.summary import number, written
 from langevin.stages.sweep import SHOWN
+from langevin.stages.trade_offs import Row, calls, trade_offs
 
 ASKED = {"caption_both": "test captions", "heldout_both": "new pairs"}  # shape and colour right
 HEADS = {
@@ -23,33 +24,50 @@ HEADS = {
         ("heldout_both", "new pairs"))},
 }  # fmt: skip
 FACTOR = 20  # from where on values are shown by factors
-Row = tuple[Any, Evaluation]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A setting's values with what was measured at each, on the evaluated checkpoint and alike; left_out: how many were not."""
+
+    field: str
+    rows: list[Row]
+    left_out: int
+
+
+def swept(subject: Subject) -> list[Swept]:
+    """The sweeps that the page can show, by the name of the field."""
+    found = []
+    for path in subject.outputs.sweeps:
+        said = json.loads(path.read_text())
+        rows = [(row["value"], Evaluation.from_json(row["evaluation"])) for row in said["rows"]
+                if row["sha256"] == subject.evaluated["sha256"]]  # fmt: skip
+        alike = _in_order([row for row in rows if _alike(row[1], rows[-1][1], said["field"])])
+        if alike:
+            found.append(Swept(said["field"], alike, len(said["rows"]) - len(alike)))
+    return found
 
 
 def sweeps(subject: Subject) -> list[Part]:
-    """A part a setting, of the values that were measured on the evaluated checkpoint."""
-    found = (_part(subject, path) for path in subject.outputs.sweeps)
-    return [part for part in found if part is not None]
+    """A part a setting, of the values that were measured on the evaluated checkpoint; and what calls of the network buy."""
+    found = swept(subject)
+    costs = calls(subject.ours, [(one.field, one.rows) for one in found])
+    return [*(_part(subject, one) for one in found), *([costs] if costs else [])]
 
 
-def _part(subject: Subject, path: Path) -> Part | None:
-    said = json.loads(path.read_text())
-    field = said["field"]
-    rows = [(row["value"], Evaluation.from_json(row["evaluation"])) for row in said["rows"]
-            if row["sha256"] == subject.evaluated["sha256"]]  # fmt: skip
-    alike = _in_order([row for row in rows if _alike(row[1], rows[-1][1], field)])
-    if not alike:
-        return None
+def _part(subject: Subject, found: Swept) -> Part:
+    field, alike = found.field, found.rows
     chosen = subject.recipe.sample.plain().get(field)
     first = alike[0][1].figures
     pictures = {f"sweep-{field}-fid": _picture(field, alike, {"fid": "FID"}, chosen)}
     asked = {name: said for name, said in ASKED.items() if name in first} or {"recognised": "recognised"}
     if asked.keys() <= first.keys():
         pictures[f"sweep-{field}-shown"] = _picture(field, alike, asked, chosen)
-    left_out = len(said["rows"]) - len(alike)
+    if field == "guidance":
+        pictures |= trade_offs(alike)
     note = f"{alike[0][1].spec.generated_n:,} samples at each value, of the same noise; ± and bands: 95 % intervals."
-    if left_out:
-        note += f" Left out: {left_out} measured on another checkpoint or otherwise."
+    if found.left_out:
+        note += f" Left out: {found.left_out} measured on another checkpoint or otherwise."
     return Part(f"Sweep of {field}", "", pictures, _table(field, alike, note))
 
 
@@ -66,21 +84,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value))
-    return f"{value:g}" if _is_number(value) else "none" if value is None else str(value)
-
-
 def _picture(field: str, rows: list[Row], names: dict[str, str], chosen: Any) -> Picture:
     """Figures against the values: FID, or shares in percent."""
     values = [value for value, _ in rows]
     numbers = all(map(_is_number, values))
     places = [float(value) for value in values] if numbers else [float(place) for place in range(len(values))]
     log = numbers and places[0] > 0 and places[-1] >= FACTOR * places[0]
-    at = {f"{_text(value)}, as in the recipe": place for place, value in zip(places, values, strict=True)
+    at = {f"{written(value)}, as in the recipe": place for place, value in zip(places, values, strict=True)
           if value == chosen}  # fmt: skip
-    scale = Scale(log, dict(zip(places, map(_text, values), strict=True)), at)
+    scale = Scale(log, dict(zip(places, map(written, values), strict=True)), at)
     title, unit, times = ("FID", "FID", 1) if "fid" in names else ("What was asked for", "share right, %", 100)
     if "recognised" in names:
         title, unit = "Recognised as their class", "share, %"
@@ -102,7 +114,7 @@ def _picture(field: str, rows: list[Row], names: dict[str, str], chosen: Any) ->
 def _table(field: str, rows: list[Row], note: str) -> Table:
     names = [name for name in SHOWN if name in rows[0][1].figures]
     cells: list[tuple[Cell, ...]] = [
-        (_text(value), found.network_calls, *(_cell(found.figures[name]) for name in names)) for value, found in rows
+        (written(value), found.network_calls, *(_cell(found.figures[name]) for name in names)) for value, found in rows
     ]
     return Table((field, "calls", *(HEADS.get(name, name) for name in names)), tuple(cells), note)
 

@@ -19,6 +19,7 @@ from langevin.data.manifest import Manifest
 from langevin.data.reader import Reader
 from langevin.errors import CheckpointError
 from langevin.protocols import Trainable
+from langevin.stages.curve import BesideTraining
 from langevin.stages.outputs import Outputs, write_json, write_text
 from langevin.stages.progress import Stage, say
 from langevin.tracking.spool import Spool
@@ -42,6 +43,7 @@ def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict
     model = build(recipe, Manifest.load(within_home(recipe.data.root)))  # bad combinations are found here, too
     if not isinstance(model, Trainable):
         return _leave(recipe, training, manifest, _put_together(recipe, training, manifest, model))
+    companion = BesideTraining.of(recipe, training)
     before = checkpoints.latest(training.checkpoints)
     if before is not None:
         _check(before, recipe, manifest)
@@ -55,7 +57,7 @@ def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict
         assert last is not None  # the job succeeded
     else:
         with Stage("train", recipe.train.images) as stage:
-            last = train_on(training, address, workers, lambda at: _show(stage, at))
+            last = train_on(training, address, workers, lambda at: _show(stage, at), companion=companion)
     return _leave(recipe, training, manifest, last)
 
 

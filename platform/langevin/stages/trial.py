@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from langevin.cluster.train import train
 from langevin.cluster.training import Training
+from langevin.cluster.warm_start import every
 from langevin.config.recipe import Recipe
 from langevin.errors import CheckpointError, NumericsError
 from langevin.protocols import Samples
@@ -24,7 +25,8 @@ from langevin.training.checkpoint import Checkpoint
 @dataclass(frozen=True)
 class Trial:
     """What a worker is told. rungs: in images; measured_by: the searched recipe, as JSON, by whose data, extractor, seed and
-    sampling every trial is measured; search: its name, under which the figures stand in MLflow.
+    sampling every trial is measured; search: its name, under which the figures stand in MLflow; tags: more of what the run
+    is.
     """
 
     training: Training
@@ -33,6 +35,7 @@ class Trial:
     measured_by: str
     objectives: tuple[str, ...]
     search: str
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 def advance(trial: Trial, rung: int) -> dict[str, float]:
@@ -55,13 +58,14 @@ def advance(trial: Trial, rung: int) -> dict[str, float]:
             return {"images": last.images if last else 0, **dict.fromkeys(trial.objectives, math.inf)}
         with Tracker(training.tracking_uri, training.recipe["name"], training.name, folder) as tracker:
             tracker.parent(trial.search)
+            tracker.tags(trial.tags)
             tracker.metrics(reached.images, {f"{trial.search}/{name}": value for name, value in figures.items()})
     return {"images": reached.images, **figures}
 
 
 def at(training: Training, images: int) -> Checkpoint:
     """The training's checkpoint at these images; the next one where it is gone, of a training that went further."""
-    found = next((one for one in checkpoints.every(training.checkpoints) if one.images >= images), None)
+    found = next((one for one in every(training) if one.images >= images), None)
     if found is None:
         raise CheckpointError(f"holds no checkpoint of {images} images", file=training.checkpoints, mend="search again")
     return found

@@ -24,14 +24,16 @@ from langevin.data.manifest import Manifest
 from langevin.errors import ConfigError
 from langevin.protocols import Bounded, Samples, Trainable
 from langevin.search.budget import Budget
-from langevin.search.conductor import Conductor, Leg
+from langevin.search.conductor import Conductor, Evolution, Leg
 from langevin.search.journal import Journal
+from langevin.search.population import Copy, Exchange, Population
 from langevin.search.space import Settings
 from langevin.stages.candidates import Candidate, Measured, Swept, sweep
 from langevin.stages.ema import averaged
 from langevin.stages.evaluator import Evaluator
 from langevin.stages.extractor import extractor_of
 from langevin.stages.found import found
+from langevin.stages.lineages import branch, recipe_of, settings_of, tags
 from langevin.stages.outputs import read_json, write_json, write_text
 from langevin.stages.progress import say
 from langevin.stages.trial import Trial, advance, at
@@ -57,11 +59,12 @@ def tune(path: Path, address: str | None) -> dict[str, Any]:
                           value=loaded.search.concurrent, mend="lower it, or set workers to 0")  # fmt: skip
     known = digest(_decides(loaded, manifest))
     with Journal.opened(outputs(loaded) / f"journal-{known}.jsonl") as journal, _parent(loaded) as parent:
-        conductor = _conductor(loaded, journal)
-        trained = _train(loaded, conductor, address)
+        trained = Trained({}, {})
+        conductor = _conductor(loaded, journal, trained)
+        _train(loaded, conductor, trained, address)
         swept = _sample(loaded, manifest, conductor, trained)
         result = found(loaded, conductor, swept)
-        _leave(loaded, result, parent)
+        _leave(loaded, result, parent, journal)
         _tell_children(loaded, result, trained)
     return result
 
@@ -101,10 +104,12 @@ def _decides(loaded: Loaded, manifest: Manifest) -> dict[str, Any]:
     search = loaded.search.plain()
     for beside in ("name", "recipe", "budget", "concurrent", "workers", "sampling"):
         del search[beside]
+    recipe = loaded.base.plain()
+    del recipe["evaluate"]["beside"]  # trials are measured at their rungs
     extractor = extractor_of(loaded.base).sha256
     return {
         "search": search,
-        "recipe": loaded.base.plain(),
+        "recipe": recipe,
         "data": manifest.digest,
         "extractor": extractor,
         "code": code_digest(),
@@ -122,14 +127,6 @@ def _parent(loaded: Loaded) -> Tracker:
     return tracker
 
 
-def _conductor(loaded: Loaded, journal: Journal) -> Conductor:
-    search = loaded.search
-    minutes = search.budget.minutes
-    budget = Budget(search.budget.images, None if minutes is None else 60 * minutes)
-    rungs = (*search.rungs, loaded.base.train.images)
-    return Conductor(journal, budget, rungs, search.objectives[0], search.reduction, search.scheduler == "halving")
-
-
 @dataclass(frozen=True)
 class Trained:
     """The trainings of a search by their runs' names, as far as they went."""
@@ -137,10 +134,33 @@ class Trained:
     trainings: dict[str, Training]
     recipes: dict[str, Recipe]
 
+    def add(self, recipe: Recipe, code: Path) -> str:
+        """The name of the recipe's training, from now on known. code: a folder of the project."""
+        training = Training.of(recipe, code)
+        self.trainings[training.name], self.recipes[training.name] = training, recipe
+        return training.name
 
-def _train(loaded: Loaded, conductor: Conductor, address: str | None) -> Trained:
+
+def _conductor(loaded: Loaded, journal: Journal, trained: Trained) -> Conductor:
+    search = loaded.search
+    minutes = search.budget.minutes
+    budget = Budget(search.budget.images, None if minutes is None else 60 * minutes)
+    rungs = (*search.rungs, loaded.base.train.images)
+    if search.scheduler == "population":
+
+        def succeed(exchange: Exchange, rung: int) -> Copy:
+            copy = branch(loaded, trained.trainings[exchange.source], exchange, rung, rungs[rung])
+            trained.add(loaded.recipe(settings_of(copy.knobs, copy)), loaded.path.parent)
+            return copy
+
+        population = Population(search.knobs, search.reduction, search.seed)
+        return Evolution(journal, budget, rungs, search.objectives[0], population, succeed)
+    return Conductor(journal, budget, rungs, search.objectives[0], search.reduction, search.scheduler == "halving")
+
+
+def _train(loaded: Loaded, conductor: Conductor, trained: Trained, address: str | None) -> None:
     """Runs the trials, or what is left of them."""
-    search, trained = loaded.search, Trained({}, {})
+    search = loaded.search
 
     def register(knobs: Settings) -> str | None:
         try:
@@ -148,17 +168,18 @@ def _train(loaded: Loaded, conductor: Conductor, address: str | None) -> Trained
         except ConfigError as refused:  # Optuna's own idea: what is known before was checked before
             say(f"tune: {knobs} is left out: {refused}")
             return None
-        training = Training.of(recipe, loaded.path.parent)
-        trained.trainings[training.name], trained.recipes[training.name] = training, recipe
-        return training.name if conductor.add(training.name, knobs) else None
+        run = trained.add(recipe, loaded.path.parent)
+        return run if conductor.add(run, knobs) else None
 
-    for knobs in [trial.knobs for trial in conductor.journal.trials.values()] + (search.settings or []):
+    for run, knobs in conductor.candidates.items():
+        trained.add(recipe_of(loaded, conductor.journal, run, knobs), loaded.path.parent)
+    for knobs in search.settings or []:
         register(knobs)
 
     def trial_of(leg: Leg) -> Trial:
         say(f"tune: {leg.run} to {conductor.rungs[leg.last]:,} images: {conductor.candidates[leg.run]}")
         return Trial(trained.trainings[leg.run], tuple(conductor.rungs), _workers(loaded), loaded.base.model_dump_json(),
-                     search.objectives, search.name)  # fmt: skip
+                     search.objectives, search.name, tags(conductor, leg.run))  # fmt: skip
 
     thinking = None
     if search.algorithm == "optuna":
@@ -168,7 +189,6 @@ def _train(loaded: Loaded, conductor: Conductor, address: str | None) -> Trained
         reduction = search.reduction if search.scheduler == "asha" else None
         tuning = Tuning(search.concurrent, _workers(loaded), reduction, run_folder(search.name) / "ray", thinking)
         run_trials(conductor, tuning, trial_of, advance, address)
-    return trained
 
 
 def _sample(loaded: Loaded, manifest: Manifest, conductor: Conductor, trained: Trained) -> Swept:
@@ -189,7 +209,7 @@ def _sample(loaded: Loaded, manifest: Manifest, conductor: Conductor, trained: T
 
 def _candidates(loaded: Loaded, manifest: Manifest, conductor: Conductor, trained: Trained) -> list[Candidate]:
     trials = conductor.journal.trials
-    finite = [run for run, trial in trials.items() if trial.figures and math.isfinite(conductor.value(run, -1))]
+    finite = [run for run, trial in trials.items() if trial.figures and math.isfinite(conductor.last(run))]
     furthest = max((conductor.at(run) for run in finite), default=0)
     found = []
     for run in (run for run in finite if conductor.at(run) == furthest):
@@ -203,14 +223,14 @@ def _candidates(loaded: Loaded, manifest: Manifest, conductor: Conductor, traine
     return found
 
 
-def _leave(loaded: Loaded, result: dict[str, Any], parent: Tracker) -> None:
+def _leave(loaded: Loaded, result: dict[str, Any], parent: Tracker, journal: Journal) -> None:
     folder, best = outputs(loaded), result["best"]
     write_json(folder / "search.json", result)
     parent.text(json.dumps(result, indent=1), "search.json")
     images = result["images"]
     parent.metrics(images["trained"], {"images": images["trained"], "share": images["share"] or 0.0})
     if best is not None:
-        text = loaded.text(best["knobs"], best["sampling"])
+        text = loaded.text(settings_of(best["knobs"], journal.copies.get(best["run"])), best["sampling"])
         write_text(folder / "best.yaml", text)
         parent.text(text, "best.yaml")
         parent.metrics(images["trained"], {f"best/{name}": value for name, value in best["figures"].items()})

@@ -72,10 +72,7 @@ class Tracker:
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """One point a key. step: in images; values: anything that ``float`` takes."""
-        numbers = {_key(key): float(value) for key, value in values.items()}
-        finite = {key: value for key, value in numbers.items() if math.isfinite(value)}
-        broken = {key + _NONFINITE: 1.0 for key in numbers.keys() - finite.keys()}
-        self._append("metrics", step=int(step), values=finite | broken)
+        self._append("metrics", step=int(step), values=_storable(values))
 
     def image(self, key: str, step: int, pixels: np.ndarray) -> None:
         """One picture at a step (in images). pixels: (H, W) or (H, W, C) uint8 with C of 1, 3 or 4; else ValueError."""
@@ -169,6 +166,28 @@ class Tracker:
             self._wake.clear()
 
 
+def leave(experiment: str, name: str, folder: Path, key: str, points: Mapping[int, float]) -> int:
+    """Adds to a run's journal the points of a metric that it lacks, (step in images) -> value; says how many.
+
+    For a process that does not report the run: the Tracker of the one that does delivers them, or the next that is opened.
+    """
+    spool = Spool(Path(folder) / "spool", _owner(experiment, name))
+    try:
+        there: set[int] = set()
+        offset, names = 0, {_key(key), _key(key) + _NONFINITE}
+        while entries := spool.read(offset):
+            offset = entries[-1].end
+            records = [entry.record for entry in entries if entry.record and entry.record["kind"] == "metrics"]
+            there |= {record["step"] for record in records if names & record["values"].keys()}
+        missing = sorted(points.keys() - there)
+        for step in missing:
+            values = _storable({key: points[step]})
+            spool.append({"t": time.time_ns() // 1_000_000, "kind": "metrics", "step": int(step), "values": values})
+    finally:
+        spool.close()
+    return len(missing)
+
+
 def find_run(uri: str, experiment: str, name: str) -> str | None:
     """The id of the run of this name; None where there is none. Raises TrackingError where MLflow cannot be reached."""
     with reachable(uri):
@@ -185,12 +204,25 @@ def history(uri: str, run_id: str, key: str) -> list[tuple[int, float]]:
         return sorted((point.step, point.value) for point in points)
 
 
+def tags_of(uri: str, run_id: str) -> dict[str, str]:
+    """What a run says that it is. Raises TrackingError where MLflow has no such run."""
+    with reachable(uri):
+        return dict(client_of(uri).get_run(run_id).data.tags)
+
+
 def _owner(experiment: str, name: str) -> dict[str, str]:
     for field, value in (("experiment", experiment), ("run name", name)):
         if not value or len(value) > 250 or _QUOTES.search(value):
             mend = "use 1 to 250 characters without quotation marks, backslashes and line breaks"
             raise ConfigError("cannot name anything in MLflow", field=field, value=value, mend=mend)
     return {"experiment": experiment, "name": name}
+
+
+def _storable(values: Mapping[str, float]) -> dict[str, float]:
+    """The values as a SQL store can hold them."""
+    numbers = {_key(key): float(value) for key, value in values.items()}
+    finite = {key: value for key, value in numbers.items() if math.isfinite(value)}
+    return finite | {key + _NONFINITE: 1.0 for key in numbers.keys() - finite.keys()}
 
 
 def _key(key: str) -> str:

@@ -29,6 +29,14 @@ def check(recipe: Recipe, path: Path | None) -> None:
         refuse(path, "train.accumulate", recipe.train.accumulate, f"more parts than a worker's share has images, {share}",
                 "lower it")  # fmt: skip
     _check_around(recipe, path)
+    if recipe.evaluate.beside and isinstance(recipe.model, sections.Cascade):
+        refuse(
+            path,
+            "evaluate.beside",
+            True,
+            "is for trainings, and a cascade is put together of trained models",
+            "remove it",
+        )
     if not isinstance(recipe.model, sections.Gaussian):
         check_sampling(recipe.model, recipe.sample, recipe.bound, path)
         return
