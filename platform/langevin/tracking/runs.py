@@ -19,7 +19,7 @@ from langevin.tracking.delivery import Deliverer
 from langevin.tracking.remote import Target, named_runs
 from langevin.tracking.spool import Spool
 from langevin.tracking.store import client as client_of
-from langevin.tracking.store import reachable
+from langevin.tracking.store import reachable, shown
 
 _LOG = logging.getLogger(__name__)
 
@@ -132,7 +132,9 @@ class Tracker:
                 self._thread.join()
                 self._spool.close()
             else:
-                _LOG.warning("MLflow at %s has not everything: the rest waits in %s", self._uri, self._spool.folder)
+                _LOG.warning(
+                    "MLflow at %s has not everything: the rest waits in %s", shown(self._uri), self._spool.folder
+                )
         return self._closed
 
     def __enter__(self) -> Tracker:
@@ -156,12 +158,12 @@ class Tracker:
             try:
                 self._deliverer.drain()
                 if failures:
-                    _LOG.warning("MLflow at %s is back", self._uri)
+                    _LOG.warning("MLflow at %s is back", shown(self._uri))
                 failures = 0
             except Exception as error:  # whatever MLflow or the network raises: training goes on, the points wait
                 if not failures:
-                    reason = " ".join(str(error).split())[:200]
-                    _LOG.warning("MLflow at %s: %s; points wait in %s", self._uri, reason, self._spool.folder)
+                    reason = shown(" ".join(str(error).split())[:200])
+                    _LOG.warning("MLflow at %s: %s; points wait in %s", shown(self._uri), reason, self._spool.folder)
                 failures += 1
             with self._passed:
                 self._passed.notify_all()
