@@ -66,7 +66,7 @@ def evaluate(recipe: Recipe) -> dict[str, Any]:
     write_json(outputs.evaluation, result)
     write_json(outputs.metrics, _metrics(ours, theirs))
     write_text(outputs.fid_curve, "images,fid\n" + "".join(f"{images},{value:.6f}\n" for images, value in curve))
-    _track(recipe, evaluator.manifest, trained, ours, last, curve, samples)
+    _track(recipe, evaluator.manifest, trained, ours, [*earlier, last], curve, samples)
     return result
 
 
@@ -106,9 +106,10 @@ def _plain(figure: Figure) -> dict[str, Any]:
 
 
 def _track(
-    recipe: Recipe, manifest: Manifest, trained: dict[str, Any], ours: Evaluation, last: Checkpoint,
+    recipe: Recipe, manifest: Manifest, trained: dict[str, Any], ours: Evaluation, kept: list[Checkpoint],
     curve: list[tuple[int, float]], samples: Tensor,
 ) -> None:  # fmt: skip
+    last = kept[-1]
     run, folder = trained["run"], run_folder(trained["run"])  # the checkpoint's own, though the code has changed since
     prefix = _prefix(folder, ours.spec.hash)
     if "ema_std" in trained:  # other weights at the same images
@@ -124,6 +125,9 @@ def _track(
         tracker.tags({f"langevin.spec.{prefix}": ours.spec.hash})
         tracker.image(f"{prefix}/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
         tracker.dataset(manifest.name, manifest.digest, str(within_home(recipe.data.root)), "test")
+        for one, (images, value) in zip(kept, curve, strict=True):
+            of_one = {f"{prefix}/fid_curve": value}
+            tracker.model(one.sha256, images, str(one.folder), of_one, (manifest.name, manifest.digest))
 
 
 def _prefix(folder: Path, spec: str) -> str:

@@ -230,6 +230,7 @@ def _tell_children(loaded: Loaded, result: dict[str, Any], trained: Trained) -> 
         tracker.parent(loaded.search.name)
         tracker.tags({"langevin.search": loaded.search.name, "langevin.search.state": state})
         if final := finals.get(row["run"]):
+            tracker.params({f"{loaded.search.name}/{name}": value for name, value in final["sampling"].items()})
             tracker.metrics(
                 int(row["images"]),
                 {f"{loaded.search.name}/{FINAL}_{name}": value for name, value in final["figures"].items()},

@@ -48,7 +48,7 @@ class Tracker:
     def __init__(self, uri: str, experiment: str, name: str, folder: Path, *, artifact_root: str | None = None) -> None:
         self._spool = Spool(Path(folder) / "spool", _owner(experiment, name))
         self._deliverer = Deliverer(self._spool, Target(uri, experiment, name, artifact_root))
-        self._uri = uri
+        self._uri, self._name = uri, name
         self._closed: bool | None = None
         self._stopping = False
         self._wake = threading.Event()
@@ -97,6 +97,18 @@ class Tracker:
     def dataset(self, name: str, digest: str, source: str, context: str) -> None:
         """What the run read. digest: 36 characters of it count; source: a path or URI; context: "training", ..."""
         self._append("dataset", name=name, digest=digest, source=str(source), context=context)
+
+    def model(
+        self, sha256: str, images: int, source: str, metrics: Mapping[str, float], dataset: tuple[str, str]
+    ) -> None:
+        """A kept checkpoint as a LoggedModel of the run, with figures of its own: MLflow's UI ranks them by these.
+
+        sha256: of its weights, by which it is known again; images: seen in training, the figures' step; source: where it
+        lies, a path or URI; metrics: finite, such as the run has at that step; dataset: (name, digest) they are measured on.
+        """
+        finite = {_key(key): float(value) for key, value in metrics.items() if math.isfinite(value)}
+        self._append("model", name=f"{self._name}-{images}", sha256=sha256, images=int(images), source=str(source),
+                     metrics=finite, dataset=list(dataset))  # fmt: skip
 
     def parent(self, name: str) -> None:
         """The run of this name, in the same experiment, above this one: MLflow's UI shows one below the other, one level
