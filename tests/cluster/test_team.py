@@ -63,6 +63,18 @@ def test_a_training_is_one_run_with_every_point_once(team_way: Way, mlflow: Mlfl
         assert set(points) == said
         assert set(points.values()) == {1}
         assert {"train/loss", "validation/loss", "test/fid", "test/nll"} <= run.data.metrics.keys()
+        assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= run.data.metrics.keys()
+
+
+def test_every_kept_checkpoint_is_a_logged_model(team_way: Way, mlflow: MlflowClient) -> None:
+    for run in runs_of(mlflow, team_way.name):
+        kept = sorted((team_way.home / "runs" / str(run.info.run_name) / "checkpoints").iterdir())
+        found = mlflow.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+        assert sorted(model.tags["langevin.source"] for model in found) == [str(folder) for folder in kept]
+        for model in found:
+            fid = {metric.step: metric.value for metric in model.metrics or [] if metric.key == "test/fid_curve"}
+            images = int(model.tags["langevin.images"])
+            assert fid == {images: dict(history(team_way.store.uri, run.info.run_id, "test/fid_curve"))[images]}
 
 
 def test_runs_say_what_they_read(team_way: Way, mlflow: MlflowClient) -> None:
