@@ -14,7 +14,7 @@ from e2e.project import copy_project
 from e2e.recipes import environment, write_recipe
 
 from .servers import Bucket, Store, postgres, s3, team
-from .way import Way, walked
+from .way import Way, made_ready, walked
 
 RECIPE = "pipelines/recipes/small.yaml"
 
@@ -93,6 +93,12 @@ def team_store(database: str, bucket: Bucket, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session")
-def team_way(team_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Way:
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the digits and their extractor."""
+    return made_ready(tmp_path_factory.mktemp("ready"))
+
+
+@pytest.fixture(scope="session")
+def team_way(ready: Path, team_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Way:
     """Two models that ana trained, evaluated and registered there."""
-    return walked(tmp_path_factory.mktemp("w"), team_store)
+    return walked(ready, tmp_path_factory.mktemp("w"), team_store, then=("generate", "report"))

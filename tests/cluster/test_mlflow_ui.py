@@ -34,7 +34,9 @@ def driving() -> Any:
 
 
 @pytest.fixture(scope="module", params=["alone", "team"])
-def way(request: pytest.FixtureRequest, driving: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
+def way(
+    request: pytest.FixtureRequest, driving: Any, ready: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Way]:
     """Two models in `langevin ui`'s SQLite store, and in a team's Postgres and S3."""
     if request.param == "team":
         yield request.getfixturevalue("team_way")
@@ -44,7 +46,7 @@ def way(request: pytest.FixtureRequest, driving: Any, tmp_path_factory: pytest.T
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setenv("LANGEVIN_HOME", str(home))
         with alone(home) as store:
-            yield walked(home, store)
+            yield walked(ready, home, store)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +14,10 @@ from langevin.cli import main
 
 from .servers import Store
 
-FIRST = ("prepare", "extractor", "train", "evaluate", "promote", "generate", "report")
-SECOND = ("train", "evaluate", "promote")  # of the same recipe with another learning rate
+READY = ("prepare", "extractor")  # what reports nothing
+MEASURED = ("train", "evaluate", "promote")
 IMAGES = 512
+FEW = {"train__images": IMAGES, "train__checkpoint_every": IMAGES // 2, "train__validate_every": IMAGES // 2}
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,25 @@ class Way:
     store: Store
 
 
-def walked(home: Path, store: Store) -> Way:
-    """All commands succeed, one after the other, in this process."""
-    few = {"train__images": IMAGES, "train__checkpoint_every": IMAGES // 2, "train__validate_every": IMAGES // 2}
-    first = write_recipe(home / "first.yaml", **few)
-    second = write_recipe(home / "second.yaml", **few, train__lr=4e-3)
+def made_ready(home: Path) -> Path:
+    """A home with data and extractor, and no store."""
+    with pytest.MonkeyPatch.context() as patch:
+        surroundings(patch, home, Store("", {}))
+        for command in READY:
+            assert langevin(command, write_recipe(home / "first.yaml", **FEW)) == 0, command
+    return home
+
+
+def walked(ready: Path, home: Path, store: Store, then: Sequence[str] = ()) -> Way:
+    """All commands succeed, one after the other, in this process: two trainings of a recipe, of which the first goes on with
+    the commands of ``then``.
+    """
+    shutil.copytree(ready / "out", home / "out")
+    first = write_recipe(home / "first.yaml", **FEW)
+    second = write_recipe(home / "second.yaml", **FEW, train__lr=4e-3)
     with pytest.MonkeyPatch.context() as patch:
         surroundings(patch, home, store)
-        for recipe, commands in ((first, FIRST), (second, SECOND)):
+        for recipe, commands in ((first, (*MEASURED, *then)), (second, MEASURED)):
             for command in commands:
                 assert langevin(command, recipe) == 0, command
     return Way(home, first, "small", store)
