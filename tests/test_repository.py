@@ -100,7 +100,9 @@ def test_make_alone_lists_what_there_is_to_make() -> None:
     assert {"help", "run", "test", "lint", "ui", "clean"} <= set(re.findall(r"^make (\w+) +\w", listing, re.MULTILINE))
 
 
-@pytest.mark.parametrize("script", [".ci/run", "infra/setup/environment.sh"])
+@pytest.mark.parametrize(
+    "script", [".ci/run", "infra/setup/environment.sh", "infra/s3/server.sh", "infra/mlflow/server.sh"]
+)
 def test_scripts_can_be_run_as_they_are(script: str) -> None:
     assert (ROOT / script).stat().st_mode & 0o111 == 0o111
     subprocess.run(["bash", "-n", str(ROOT / script)], check=True)

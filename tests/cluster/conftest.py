@@ -13,6 +13,9 @@ from e2e.processes import free_ports, started, wait_until
 from e2e.project import copy_project
 from e2e.recipes import environment, write_recipe
 
+from .servers import Bucket, Store, postgres, s3, team
+from .way import Way, made_ready, walked
+
 RECIPE = "pipelines/recipes/small.yaml"
 
 
@@ -67,3 +70,35 @@ def answers(cluster: Cluster) -> bool:
     except requests.RequestException:
         return False
     return jobs.ok and agents.ok and "ALIVE" in agents.text
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    """The address of a Postgres database."""
+    with postgres() as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
+    with s3(tmp_path_factory.mktemp("s3")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def team_store(database: str, bucket: Bucket, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A team's MLflow server on both, and ana's account there."""
+    with team(database, bucket, tmp_path_factory.mktemp("server")) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the digits and their extractor."""
+    return made_ready(tmp_path_factory.mktemp("ready"))
+
+
+@pytest.fixture(scope="session")
+def team_way(ready: Path, team_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Way:
+    """Two models that ana trained, evaluated and registered there."""
+    return walked(ready, tmp_path_factory.mktemp("w"), team_store, then=("generate", "report"))

@@ -19,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from langevin.errors import ConfigError, TrackingError
+from langevin.tracking.registry import Registry
 from langevin.tracking.runs import Tracker, find_run, history, leave
 from langevin.tracking.store import client
 
@@ -367,3 +368,29 @@ def test_children_and_their_parent_find_each_other_by_name_whoever_comes_first(u
     assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {above.info.run_id}
     with pytest.raises(ConfigError, match="cannot name"), Tracker(uri, "digits", "x", tmp_path / "x") as tracker:
         tracker.parent("it's")
+
+
+def test_a_kept_checkpoint_is_one_logged_model(uri: str, tmp_path: Path) -> None:
+    """Reported by two lives of an evaluation and then registered: one model, one point, in the run and on the model."""
+    kept = {"a" * 64: 128, "b" * 64: 256}
+    for life in ("first", "second"):
+        with Tracker(uri, "digits", "run-a", tmp_path / life) as tracker:
+            for sha256, images in kept.items():
+                tracker.metrics(images, {"test/fid_curve": 1000 / images})
+                figures = {"test/fid_curve": 1000 / images, "test/broken": float("nan")}
+                tracker.model(sha256, images, f"/runs/{images}", figures, ("digits", "d" * 36))
+    experiment = client(uri).get_run(known(tracker)).info.experiment_id
+    models = {model.tags["langevin.images"]: model for model in client(uri).search_logged_models([experiment])}
+    assert {images: model.tags["langevin.checkpoint_sha256"] for images, model in models.items()} == {
+        "128": "a" * 64, "256": "b" * 64,
+    }  # fmt: skip
+    for images, model in models.items():
+        (metric,) = model.metrics or []
+        assert (metric.key, metric.value, metric.step) == ("test/fid_curve", 1000 / int(images), int(images))
+        assert (metric.dataset_name, metric.dataset_digest) == ("digits", "d" * 36)
+        assert (model.source_run_id, model.status) == (tracker.run_id, "READY")
+    assert history(uri, known(tracker), "test/fid_curve") == [(128, 1000 / 128), (256, 1000 / 256)]
+    registry, tags = Registry(uri), {"langevin.checkpoint_sha256": "b" * 64, "langevin.recipe": "digits"}
+    registry.register("digits", "/runs/256", known(tracker), tags)
+    assert registry.resolve("models:/digits/1").model_id == models["256"].model_id
+    assert client(uri).get_logged_model(models["256"].model_id).tags["langevin.recipe"] == "digits"

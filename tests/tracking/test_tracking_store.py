@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from langevin.errors import ConfigError
-from langevin.tracking.store import client, ensure_experiment, server_command, tracking_uri
+from langevin.tracking.store import artifact_folder, client, ensure_experiment, server_command, shown, tracking_uri
 
 
 def test_the_store_is_beside_the_runs_unless_said_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +30,30 @@ def test_the_store_is_beside_the_runs_unless_said_otherwise(tmp_path: Path, monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
     with pytest.raises(ConfigError, match=r"MLFLOW_TRACKING_URI = './mlruns'.*sqlite:///PATH"):
         tracking_uri(Path("root"))
+
+
+def test_a_database_is_told_where_artifacts_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow itself would put them below whatever folder a worker happens to run in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", raising=False)
+    database = "postgresql://ana:s3cret@db.example.org:5432/mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    with pytest.raises(ConfigError, match=r"MLFLOW_DEFAULT_ARTIFACT_ROOT: .*s3://BUCKET/PATH") as refused:
+        tracking_uri(Path("root"))
+    assert "s3cret" not in str(refused.value)
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://bucket/x")
+    assert tracking_uri(Path("root")) == database
+    assert artifact_folder(database) == "s3://bucket/x"
+    assert artifact_folder("https://mlflow.example.org") is None  # a server knows for itself
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "kept")
+    assert artifact_folder(f"sqlite:///{tmp_path}/a.db") == f"{tmp_path}/kept"
+
+
+def test_passwords_are_not_shown() -> None:
+    assert shown("postgresql+psycopg://ana:s3%2Fcret@db:5432/x?a=b") == "postgresql+psycopg://ana:***@db:5432/x?a=b"
+    assert shown("https://ana:pw@host:5000") == "https://ana:***@host:5000"
+    for without in ("http://127.0.0.1:5000", "sqlite:////tmp/a@b:c.db", "postgresql://ana@db/x"):
+        assert shown(without) == without
 
 
 def test_an_experiment_keeps_its_artifacts_and_comes_back(uri: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from langevin.protocols import Conditioned, Samples, condition_of
 from langevin.randomness import Keys
 from langevin.reporting.sheets import contact_sheet
 from langevin.tracking.runs import Tracker
+from langevin.tracking.system import SystemMonitor
 from langevin.training import checkpoint as checkpoints
 from langevin.training import parallel, snapshots
 from langevin.training.state import TrainState
@@ -52,9 +53,10 @@ class FirstWorker:
         self.tracker.tags(training.lineage)
         read = Manifest.load(training.data)
         self.tracker.dataset(read.name, read.digest, training.data, "training")
+        self.machine = SystemMonitor()
 
     def log(self, images: int, metrics: dict[str, float]) -> None:
-        self.tracker.metrics(images, {f"train/{name}": value for name, value in metrics.items()})
+        self.tracker.metrics(images, {f"train/{name}": value for name, value in metrics.items()} | self.machine.read())
         write_progress(Path(self.training.folder), {"images": images, **metrics})
 
     def skipped(self, images: int, ordinals: list[int]) -> None:

@@ -16,7 +16,7 @@ from langevin.config.paths import home, within_home
 from langevin.data.integrity import verify
 from langevin.errors import DataError, LangevinError
 from langevin.tracking.registry import Registry
-from langevin.tracking.store import tracking_uri
+from langevin.tracking.store import shown, tracking_uri
 
 LIBRARIES = ("torch", "ray", "mlflow", "dvc", "webdataset", "torch-fidelity")
 FEWEST_BYTES = 2 * 2**30
@@ -63,7 +63,7 @@ def _home() -> str:
 
 def _tracking() -> str:
     uri = tracking_uri(home())
-    return f"{uri}, registered models: {', '.join(Registry(uri).names()) or 'none yet'}"
+    return f"{shown(uri)}, registered models: {', '.join(Registry(uri).names()) or 'none yet'}"
 
 
 def _undelivered() -> str:

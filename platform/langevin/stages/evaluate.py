@@ -74,7 +74,7 @@ def evaluate(recipe: Recipe) -> dict[str, Any]:
         outputs.fid_curve,
         "images,fid\n" + "".join(f"{images},{value:.6f}\n" for images, value in sorted(curve.items())),
     )
-    _track(recipe, evaluator.manifest, trained, ours, last, curve, samples)
+    _track(recipe, evaluator.manifest, trained, ours, [*earlier, last], curve, samples)
     return result
 
 
@@ -114,9 +114,10 @@ def _plain(figure: Figure) -> dict[str, Any]:
 
 
 def _track(
-    recipe: Recipe, manifest: Manifest, trained: dict[str, Any], ours: Evaluation, last: Checkpoint,
+    recipe: Recipe, manifest: Manifest, trained: dict[str, Any], ours: Evaluation, kept: list[Checkpoint],
     curve: dict[int, float], samples: Tensor,
 ) -> None:  # fmt: skip
+    last = kept[-1]
     run, folder = trained["run"], run_folder(trained["run"])  # the checkpoint's own, though the code has changed since
     under = prefix(folder, ours.spec.hash)
     if "ema_std" in trained:  # other weights at the same images
@@ -132,3 +133,6 @@ def _track(
         tracker.tags({f"langevin.spec.{under}": ours.spec.hash})
         tracker.image(f"{under}/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
         tracker.dataset(manifest.name, manifest.digest, str(within_home(recipe.data.root)), "test")
+        for one in kept:
+            of_one = {f"{under}/fid_curve": curve[one.images]}
+            tracker.model(one.sha256, one.images, str(one.folder), of_one, (manifest.name, manifest.digest))

@@ -23,6 +23,7 @@ from langevin.stages.curve import BesideTraining
 from langevin.stages.outputs import Outputs, write_json, write_text
 from langevin.stages.progress import Stage, say
 from langevin.tracking.spool import Spool
+from langevin.tracking.store import check_access
 from langevin.training import checkpoint as checkpoints
 from langevin.training.checkpoint import Checkpoint
 
@@ -40,6 +41,7 @@ def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict
     if address is None:
         enough(workers, cpus(), "this machine", path)
     training = Training.of(recipe, path.parent)
+    check_access(training.tracking_uri)
     model = build(recipe, Manifest.load(within_home(recipe.data.root)))  # bad combinations are found here, too
     if not isinstance(model, Trainable):
         return _leave(recipe, training, manifest, _put_together(recipe, training, manifest, model))

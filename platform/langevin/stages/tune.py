@@ -38,7 +38,7 @@ from langevin.stages.outputs import read_json, write_json, write_text
 from langevin.stages.progress import say
 from langevin.stages.trial import Trial, advance, at
 from langevin.tracking.runs import Tracker
-from langevin.tracking.store import tracking_uri
+from langevin.tracking.store import check_access, tracking_uri
 
 FINAL = "final"  # a trial's figure after the sampling was chosen, beside those of its rungs
 
@@ -51,6 +51,7 @@ def tune(path: Path, address: str | None) -> dict[str, Any]:
     """
     loaded = load_search(path)
     manifest = _ready(loaded)
+    check_access(tracking_uri(home()))
     if address is not None and is_job_server(address):
         submit("tune", path, address, loaded.search.name)
         return read_json(outputs(loaded) / "search.json", "tune")
@@ -249,6 +250,7 @@ def _tell_children(loaded: Loaded, result: dict[str, Any], trained: Trained) -> 
         tracker.parent(loaded.search.name)
         tracker.tags({"langevin.search": loaded.search.name, "langevin.search.state": state})
         if final := finals.get(row["run"]):
+            tracker.params({f"{loaded.search.name}/{name}": value for name, value in final["sampling"].items()})
             tracker.metrics(
                 int(row["images"]),
                 {f"{loaded.search.name}/{FINAL}_{name}": value for name, value in final["figures"].items()},

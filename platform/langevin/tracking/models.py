@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-_CHECKPOINT_TAG, _IMAGES_TAG = "langevin.checkpoint_sha256", "langevin.images"
+CHECKPOINT_TAG, IMAGES_TAG = "langevin.checkpoint_sha256", "langevin.images"
 _VERSIONS_TAG, _EXTERNAL_TAG = "mlflow.modelVersions", "mlflow.model.isExternal"
 
 
@@ -24,13 +24,15 @@ class LoggedModels:
         self._client = client
 
     def ensure(self, name: str, run_id: str, tags: Mapping[str, str], source: str) -> str:
-        """The id of the LoggedModel of a run's checkpoint, known by its sha256, made where there is none."""
+        """The id of the LoggedModel of a run's checkpoint, known by its sha256, made where there is none; it has these tags."""
         experiment_id = self._client.get_run(run_id).info.experiment_id
-        query = f"source_run_id = '{run_id}' AND tags.`{_CHECKPOINT_TAG}` = '{tags[_CHECKPOINT_TAG]}'"
+        query = f"source_run_id = '{run_id}' AND tags.`{CHECKPOINT_TAG}` = '{tags[CHECKPOINT_TAG]}'"
         found = self._client.search_logged_models([experiment_id], filter_string=query, max_results=1)
-        if found:
-            return found[0].model_id
         everything = dict(tags) | {"langevin.source": source, _EXTERNAL_TAG: "true"}
+        if found:
+            if more := {key: value for key, value in everything.items() if found[0].tags.get(key) != value}:
+                self._client.set_logged_model_tags(found[0].model_id, more)
+            return found[0].model_id
         model = self._client.create_logged_model(experiment_id, name.replace(".", "-"), run_id, everything)
         self._client.finalize_logged_model(model.model_id, "READY")
         return model.model_id
@@ -49,7 +51,7 @@ class LoggedModels:
         so that the store sees one and the same point; a point with another value is not logged, the first one stays.
         """
         model = self._client.get_logged_model(model_id)
-        run_id, step = str(model.source_run_id), int(model.tags.get(_IMAGES_TAG, 0))
+        run_id, step = str(model.source_run_id), int(model.tags.get(IMAGES_TAG, 0))
         name, digest = dataset if dataset else (None, None)
         for key, value in metrics.items():
             known = [point for point in self._client.get_metric_history(run_id, key) if point.step == step]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langevin.errors import RegistryError
+from langevin.tracking.models import CHECKPOINT_TAG as CHECKPOINT_TAG
 from langevin.tracking.models import LoggedModels
 from langevin.tracking.store import client as client_of
 from langevin.tracking.store import reachable
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-CHECKPOINT_TAG = "langevin.checkpoint_sha256"  # the checkpoint's identity
 _SOURCE_TAG, _MODEL_TAG = "langevin.source", "langevin.model_id"
 _URI = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[\w\-]+)|/(?P<version>\d+|latest))")
 _MEND_URI = "write models:/NAME@ALIAS, models:/NAME/VERSION or models:/NAME/latest"

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from langevin.errors import TrackingError
+from langevin.tracking.models import CHECKPOINT_TAG, IMAGES_TAG, LoggedModels
 from langevin.tracking.spool import Record
 from langevin.tracking.store import client as client_of
 from langevin.tracking.store import ensure_experiment
@@ -85,6 +86,8 @@ class RemoteRun:
                     self._send_artifact(record, payload)
                 case "dataset":
                     self._send_dataset(record)
+                case "model":
+                    self._send_model(record)
                 case "parent":
                     self._send_parent(record)
                 case "status":
@@ -169,6 +172,12 @@ class RemoteRun:
         dataset = Dataset(record["name"], record["digest"][:_DIGEST_LENGTH], scheme, json.dumps({"uri": source}))
         context = InputTag("mlflow.data.context", record["context"])
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, tags=[context])])
+
+    def _send_model(self, record: Record) -> None:
+        tags = {CHECKPOINT_TAG: record["sha256"], IMAGES_TAG: str(record["images"])}
+        models = LoggedModels(self.client)
+        model_id = models.ensure(record["name"], self.run_id, tags, record["source"])
+        models.log(model_id, record["metrics"], tuple(record["dataset"]))  # type: ignore[arg-type]
 
     def _send_parent(self, record: Record) -> None:
         experiment_id = self.client.get_run(self.run_id).info.experiment_id

@@ -19,7 +19,7 @@ from langevin.tracking.delivery import Deliverer
 from langevin.tracking.remote import Target, named_runs
 from langevin.tracking.spool import Spool
 from langevin.tracking.store import client as client_of
-from langevin.tracking.store import reachable
+from langevin.tracking.store import reachable, shown
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Tracker:
     def __init__(self, uri: str, experiment: str, name: str, folder: Path, *, artifact_root: str | None = None) -> None:
         self._spool = Spool(Path(folder) / "spool", _owner(experiment, name))
         self._deliverer = Deliverer(self._spool, Target(uri, experiment, name, artifact_root))
-        self._uri = uri
+        self._uri, self._name = uri, name
         self._closed: bool | None = None
         self._stopping = False
         self._wake = threading.Event()
@@ -95,6 +95,18 @@ class Tracker:
         """What the run read. digest: 36 characters of it count; source: a path or URI; context: "training", ..."""
         self._append("dataset", name=name, digest=digest, source=str(source), context=context)
 
+    def model(
+        self, sha256: str, images: int, source: str, metrics: Mapping[str, float], dataset: tuple[str, str]
+    ) -> None:
+        """A kept checkpoint as a LoggedModel of the run, with figures of its own: MLflow's UI ranks them by these.
+
+        sha256: of its weights, by which it is known again; images: seen in training, the figures' step; source: where it
+        lies, a path or URI; metrics: finite, such as the run has at that step; dataset: (name, digest) they are measured on.
+        """
+        finite = {_key(key): float(value) for key, value in metrics.items() if math.isfinite(value)}
+        self._append("model", name=f"{self._name}-{images}", sha256=sha256, images=int(images), source=str(source),
+                     metrics=finite, dataset=list(dataset))  # fmt: skip
+
     def parent(self, name: str) -> None:
         """The run of this name, in the same experiment, above this one: MLflow's UI shows one below the other, one level
         deep. It is made where there is none yet; the last parent stays.
@@ -129,7 +141,9 @@ class Tracker:
                 self._thread.join()
                 self._spool.close()
             else:
-                _LOG.warning("MLflow at %s has not everything: the rest waits in %s", self._uri, self._spool.folder)
+                _LOG.warning(
+                    "MLflow at %s has not everything: the rest waits in %s", shown(self._uri), self._spool.folder
+                )
         return self._closed
 
     def __enter__(self) -> Tracker:
@@ -153,12 +167,12 @@ class Tracker:
             try:
                 self._deliverer.drain()
                 if failures:
-                    _LOG.warning("MLflow at %s is back", self._uri)
+                    _LOG.warning("MLflow at %s is back", shown(self._uri))
                 failures = 0
             except Exception as error:  # whatever MLflow or the network raises: training goes on, the points wait
                 if not failures:
-                    reason = " ".join(str(error).split())[:200]
-                    _LOG.warning("MLflow at %s: %s; points wait in %s", self._uri, reason, self._spool.folder)
+                    reason = shown(" ".join(str(error).split())[:200])
+                    _LOG.warning("MLflow at %s: %s; points wait in %s", shown(self._uri), reason, self._spool.folder)
                 failures += 1
             with self._passed:
                 self._passed.notify_all()

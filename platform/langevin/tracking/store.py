@@ -18,24 +18,32 @@ if TYPE_CHECKING:
 
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<path>[^?]+)")
 _SERVED = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://|https?://|databricks")
+_SERVER = ("http://", "https://", "databricks")
+_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
+_ROOT_VARIABLE = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # MLflow's own name for it
+_USER_VARIABLE = "MLFLOW_TRACKING_USERNAME"
+_PROBE_S = 5.0
 
 
 def tracking_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI where it is set, otherwise the SQLite store ``root/mlflow/mlflow.db``, whose folder it makes.
 
     A relative SQLite path becomes absolute: the workers of a cluster change their working directory. Raises ConfigError
-    for a store that MLflow no longer writes to (plain folders).
+    for a store that MLflow no longer writes to (plain folders), and for a database that does not say where artifacts go.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(root).resolve()}/mlflow/mlflow.db"
     if not _SERVED.match(uri):
         raise ConfigError(
             "is not a store that MLflow can write to",
             field="MLFLOW_TRACKING_URI",
-            value=uri,
+            value=shown(uri),
             mend="give sqlite:///PATH, a database URI or http(s)://HOST:PORT, or leave it unset",
         )
     database = sqlite_path(uri)
     if database is None:
+        if not uri.startswith(_SERVER) and artifact_folder(uri) is None:
+            raise ConfigError(f"says where artifacts of {shown(uri)} go, and is not set", field=_ROOT_VARIABLE,
+                              mend="give s3://BUCKET/PATH or a folder that all see")  # fmt: skip
         return uri
     database.parent.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{database}"
@@ -48,9 +56,40 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def artifact_folder(uri: str) -> str | None:
-    """Where the artifacts of a SQLite store lie: beside it. None for a server, which knows for itself."""
+    """Where the artifacts of a database lie: at MLFLOW_DEFAULT_ARTIFACT_ROOT, or beside a SQLite store. None for a server,
+    which knows for itself.
+    """
+    if uri.startswith(_SERVER):
+        return None
+    if root := os.environ.get(_ROOT_VARIABLE):
+        return root if "://" in root else str(Path(root).resolve())
     database = sqlite_path(uri)
     return str(database.parent / "artifacts") if database else None
+
+
+def shown(uri: str) -> str:
+    """The address as people and logs may see it: without the password in it."""
+    return _PASSWORD.sub(r"\1:***@", uri)
+
+
+def check_access(uri: str) -> None:
+    """ConfigError where a server answers and refuses the caller's name and password: a training would end before anybody
+    saw that. A server that is away is no reason to wait: its points are spooled.
+    """
+    if not uri.startswith(_SERVER):
+        return
+    import requests
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking._tracking_service.utils import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    try:
+        answer = http_request(get_default_host_creds(uri), "/api/2.0/mlflow/experiments/get", "GET", max_retries=0,
+                              timeout=_PROBE_S, params={"experiment_id": "0"})  # fmt: skip
+    except (MlflowException, requests.RequestException):
+        return
+    if answer.status_code == requests.codes.unauthorized:
+        raise _refused(uri)
 
 
 def client(uri: str) -> MlflowClient:
@@ -98,10 +137,9 @@ def server_command(root: Path, port: int) -> list[str]:
     Raises ConfigError where that store is a server already.
     """
     uri = tracking_uri(root)
-    if uri.startswith(("http", "databricks")):
-        raise ConfigError(
-            "is a server already", field="MLFLOW_TRACKING_URI", value=uri, mend=f"open {uri} in a browser"
-        )
+    if uri.startswith(_SERVER):
+        raise ConfigError("is a server already", field="MLFLOW_TRACKING_URI", value=shown(uri),
+                          mend="open it in a browser")  # fmt: skip
     artifacts = artifact_folder(uri)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     command += ["--artifacts-destination", artifacts] if artifacts else []
@@ -120,12 +158,28 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reachable(uri: str) -> Iterator[None]:
-    """Turns what MLflow raises about its store or the way to it into one TrackingError that names the store."""
+    """Turns what MLflow raises about its store or the way to it into one TrackingError that names the store, and a refused
+    name, password or right into a ConfigError.
+    """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise TrackingError(f"MLflow at {uri} did not answer: {reason[0]}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        code = getattr(error, "error_code", None)
+        if code == "UNAUTHENTICATED":
+            raise _refused(uri) from error
+        if code == "PERMISSION_DENIED":
+            raise ConfigError(f"is not allowed to do this by MLflow at {shown(uri)} ({reason})", field=_USER_VARIABLE,
+                              value=os.environ.get(_USER_VARIABLE), mend="ask its admin for EDIT there") from error  # fmt: skip
+        raise TrackingError(f"MLflow at {shown(uri)} did not answer: {shown(reason)}") from error
+
+
+def _refused(uri: str) -> ConfigError:
+    """Names no password, not even a wrong one."""
+    user = os.environ.get(_USER_VARIABLE)
+    problem = "is refused with this password" if user else "is not set, and a name and a password are wanted"
+    return ConfigError(f"{problem} by MLflow at {shown(uri)}", field=_USER_VARIABLE, value=user,
+                       mend="set it and MLFLOW_TRACKING_PASSWORD to your account there")  # fmt: skip

@@ -1,0 +1,183 @@
+"""What a team sees of its models in MLflow, in a headless Chromium: runs compared, contact sheets side by side, the registry.
+
+    python infra/mlflow/screenshots.py MODEL FOLDER
+
+writes compare.png, sheets.png and model.png of the newest runs of the experiment of this name, and of the registered model of
+this name, at MLFLOW_TRACKING_URI (with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, where it wants them). Needs
+Debian's chromium and chromium-driver; the tests read the pages by the same means.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from mlflow import MlflowClient
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+Found = TypeVar("Found")
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars"),
+    "--force-device-scale-factor=1",
+)
+WIDE, COMPACT = (1900, 1000), (1400, 1000)
+PATIENCE_S = 300.0  # of a loaded machine: Chromium draws on the CPU
+POLL_S = 0.5
+# MLflow greets its first visitor with an assistant across a third of the page
+CALM = {"mlflow.assistant.panelOpen_v1": "false", "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"}
+SHEETS = "test/samples"  # the key of an evaluation's contact sheet
+
+
+class Pages:
+    """The pages of one MLflow server."""
+
+    def __init__(self, driver: webdriver.Chrome, uri: str) -> None:
+        self._driver, self._uri = driver, uri
+
+    @property
+    def text(self) -> str:
+        """All that can be read on the page."""
+        return self._driver.find_element(By.TAG_NAME, "body").text
+
+    def screenshot(self, path: Path) -> None:
+        self._driver.save_screenshot(str(path))
+
+    def compare(self, experiment_id: str, run_ids: Sequence[str]) -> str:
+        """The text of the page that compares runs, with parameters and metrics in rows."""
+        self._open(f"compare-runs?runs={_json(run_ids)}&experiments={_json([experiment_id])}", COMPACT)
+        self._until(lambda: "Parameters" in self.text and "Metrics" in self.text and "test/nll" in self.text)
+        row = self._driver.find_element(By.XPATH, "//*[normalize-space(text())='test/fid']")
+        self._driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", row)
+        return self.text
+
+    def sheets(self, experiment_id: str, count: int) -> list[str]:
+        """The addresses of the contact sheets of all runs, after the chart of images was set to them; once all are drawn."""
+        self._open(f"experiments/{experiment_id}/runs?compareRunsMode=CHART", WIDE)
+        self._scroll_to_images()
+        chart = self._until(
+            lambda: self._driver.find_elements(By.CSS_SELECTOR, "[data-component-id*='chartcard.common']")
+        )[-1]
+        chart.send_keys(Keys.ENTER)
+        self._until(lambda: self._with_text("[role=menuitem]", "Configure")).send_keys(Keys.ENTER)
+        dialog = self._until(lambda: self._driver.find_element(By.CSS_SELECTOR, "[role=dialog]"))
+        dialog.find_element(By.CSS_SELECTOR, "[role=switch]").click()  # without all the parameters above each image
+        dialog.find_element(By.CSS_SELECTOR, "[role=combobox]").click()
+        for key in (SHEETS, "samples"):  # the one in place of the other, which is what the training drew
+            self._until(lambda key=key: self._with_text("[role=option]", key)).click()  # type: ignore[misc]
+        self._until(lambda: self._with_text("button", "Save changes")).click()
+        self._until(lambda: not self._driver.find_elements(By.CSS_SELECTOR, "[role=dialog]"))
+        self._scroll_to_images()
+        return self._until(lambda: found if len(found := self._drawn()) >= count else None)
+
+    def model(self, name: str, versions: int) -> str:
+        """The text of a registered model's page."""
+        self._open(f"models/{quote(name)}", COMPACT)
+        self._until(lambda: all(f"Version {version}" in self.text for version in range(1, versions + 1)))
+        return self.text
+
+    def _open(self, page: str, size: tuple[int, int]) -> None:
+        self._driver.set_window_size(*size)
+        self._driver.get("about:blank")  # what follows # alone would not load the page anew
+        self._driver.get(f"{self._uri}/#/{page}")
+
+    def _scroll_to_images(self) -> None:
+        """Charts are drawn once they are in sight."""
+        heading = self._until(
+            lambda: self._driver.find_element(By.XPATH, "//*[normalize-space(text())='Model metrics']")
+        )
+        self._driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", heading)
+
+    def _with_text(self, selector: str, text: str) -> WebElement | None:
+        return next((one for one in self._driver.find_elements(By.CSS_SELECTOR, selector) if one.text == text), None)
+
+    def _drawn(self) -> list[str]:
+        images = self._driver.find_elements(By.CSS_SELECTOR, "img[src*='get-artifact']")
+        return [str(one.get_attribute("src")) for one in images if one.get_property("naturalWidth")]
+
+    def _until(self, condition: Callable[[], Found | None]) -> Found:
+        """What a condition finds at last; pages that are being drawn throw away elements while one looks at them."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                if found := condition():
+                    return found
+                problem = "it is not there"
+            except WebDriverException as error:
+                problem = str(error.msg)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{problem}; the page at {self._driver.current_url} says: {self.text[-2000:]}")
+            time.sleep(POLL_S)
+
+
+@contextmanager
+def browser(uri: str, user: str | None = None, password: str | None = None) -> Iterator[Pages]:
+    """A Chromium with a profile of its own, gone at the end. RuntimeError where Debian's packages are not installed."""
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if None in programs:
+        raise RuntimeError(
+            "there is no Chromium here: apt-get install --no-install-recommends chromium chromium-driver"
+        )
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(programs[0])
+    options.page_load_strategy = "eager"
+    with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        driver = webdriver.Chrome(options=options, service=Service(str(programs[1])))
+        try:
+            driver.set_page_load_timeout(PATIENCE_S)
+            driver.set_script_timeout(PATIENCE_S)
+            if user is not None:
+                token = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+                driver.execute_cdp_cmd("Network.enable", {})
+                driver.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": {"Authorization": f"Basic {token}"}})
+            driver.get(f"{uri}/health")  # a page of this server, in whose storage the settings lie
+            for name, value in CALM.items():
+                driver.execute_script("localStorage.setItem(arguments[0], arguments[1])", name, value)
+            yield Pages(driver, uri)
+        finally:
+            driver.quit()
+
+
+def _json(values: Any) -> str:
+    return quote(json.dumps(list(values)))
+
+
+def main() -> None:
+    name, folder = sys.argv[1], Path(sys.argv[2])
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    client = MlflowClient(uri, uri)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        sys.exit(f"there is no experiment {name!r} at {uri}")
+    runs = [run.info.run_id for run in client.search_runs([experiment.experiment_id], "metrics.`test/fid` > 0")]
+    versions = len(client.search_model_versions(f"name='{name}'"))
+    folder.mkdir(parents=True, exist_ok=True)
+    with browser(uri, os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")) as pages:
+        pages.compare(experiment.experiment_id, runs)
+        pages.screenshot(folder / "compare.png")
+        pages.sheets(experiment.experiment_id, len(runs))
+        pages.screenshot(folder / "sheets.png")
+        pages.model(name, versions)
+        pages.screenshot(folder / "model.png")
+
+
+if __name__ == "__main__":
+    main()
