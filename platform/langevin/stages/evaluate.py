@@ -124,10 +124,11 @@ def _track(
         tracker.metrics(last.images, flat)
         tracker.tags({f"langevin.spec.{prefix}": ours.spec.hash})
         tracker.image(f"{prefix}/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
-        tracker.dataset(manifest.name, manifest.digest, str(within_home(recipe.data.root)), "test")
+        measured_on = (f"{manifest.name}/test", manifest.digest)
+        tracker.dataset(*measured_on, str(within_home(recipe.data.root)), "test")
         for one, (images, value) in zip(kept, curve, strict=True):
             of_one = {f"{prefix}/fid_curve": value}
-            tracker.model(one.sha256, images, str(one.folder), of_one, (manifest.name, manifest.digest))
+            tracker.model(one.sha256, images, str(one.folder), of_one, measured_on)
 
 
 def _prefix(folder: Path, spec: str) -> str:
