@@ -54,7 +54,7 @@ def test_a_training_is_one_run_with_every_point_once(team_way: Way, mlflow: Mlfl
     assert [(run.info.status, run.info.lifecycle_stage) for run in runs] == [("FINISHED", "active")] * 2
     assert {run.data.params["train.lr"] for run in runs} == {"0.002", "0.004"}
     for run in runs:
-        assert run.info.user_id is not None
+        assert run.data.tags["mlflow.user"] == "ana"
         said = {(key, one["step"]) for one in journal(team_way.home, str(run.info.run_name))
                 if one["kind"] == "metrics" for key in one["values"]}  # fmt: skip
         points = Counter(
@@ -82,7 +82,7 @@ def test_runs_say_what_they_read(team_way: Way, mlflow: MlflowClient) -> None:
     for run in runs_of(mlflow, team_way.name):
         assert run.inputs is not None
         read = {(one.tags[0].value, one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
-        assert read == {("training", "digits", digest), ("test", "digits", digest)}
+        assert read == {("training", "digits/train", digest), ("test", "digits/test", digest)}
 
 
 def test_the_registry_holds_both_and_one_is_the_champion(team_way: Way, mlflow: MlflowClient) -> None:

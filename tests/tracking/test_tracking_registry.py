@@ -9,6 +9,7 @@ import pytest
 
 from langevin.errors import RegistryError, TrackingError
 from langevin.tracking.lineage import Lineage
+from langevin.tracking.models import LoggedModels
 from langevin.tracking.registry import Registry
 from langevin.tracking.runs import Tracker, history
 from langevin.tracking.store import client
@@ -125,8 +126,8 @@ def test_metrics_hang_on_the_model_and_stay_single_in_the_run(
     model_id = registry.resolve("models:/ddpm-digits/1").model_id
     assert model_id
     for _ in range(2):
-        registry.log_model_metrics(model_id, {"fid": 2.5, "nll": 1.9}, ("digits", "d" * 36))
-    registry.log_model_metrics(model_id, {"fid": 3.0})
+        LoggedModels(client(uri)).log(model_id, {"fid": 2.5, "nll": 1.9}, ("digits", "d" * 36))
+    LoggedModels(client(uri)).log(model_id, {"fid": 3.0}, None)
     assert "the first stays" in caplog.text
     metrics = client(uri).get_logged_model(model_id).metrics
     found = {(metric.key, metric.value, metric.step, metric.dataset_name) for metric in metrics or []}

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from langevin.tracking.models import LoggedModels
 from langevin.tracking.registry import Registry
 from langevin.tracking.runs import Tracker, find_run, history
 from langevin.tracking.store import client, server_command
@@ -98,7 +99,7 @@ def test_a_server_that_is_away_dies_and_returns(uri: str, tmp_path: Path, monkey
         found = registry.resolve("models:/ddpm-digits@champion")
         assert (found.source, found.run_id) == (str(tmp_path / "ckpt"), run_id)
         model_id = str(found.model_id)
-        registry.log_model_metrics(model_id, {"loss": 3000.0, "fid": 2.0}, ("digits", "d" * 36))
+        LoggedModels(client(address)).log(model_id, {"loss": 3000.0, "fid": 2.0}, ("digits", "d" * 36))
         metrics = client(address).get_logged_model(model_id).metrics or []
         assert sorted(metric.key for metric in metrics) == ["fid", "loss"]
         assert len(history(address, run_id, "loss")) == 3050

@@ -52,7 +52,7 @@ class FirstWorker:
         self.tracker.params(_flat(recipe.plain()))
         self.tracker.tags(training.lineage)
         read = Manifest.load(training.data)
-        self.tracker.dataset(read.name, read.digest, training.data, "training")
+        self.tracker.dataset(f"{read.name}/train", read.digest, training.data, "training")
         self.machine = SystemMonitor()
 
     def log(self, images: int, metrics: dict[str, float]) -> None:

@@ -132,7 +132,8 @@ def _track(
         tracker.metrics(last.images, flat)
         tracker.tags({f"langevin.spec.{under}": ours.spec.hash})
         tracker.image(f"{under}/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
-        tracker.dataset(manifest.name, manifest.digest, str(within_home(recipe.data.root)), "test")
+        measured_on = (f"{manifest.name}/test", manifest.digest)
+        tracker.dataset(*measured_on, str(within_home(recipe.data.root)), "test")
         for one in kept:
             of_one = {f"{under}/fid_curve": curve[one.images]}
-            tracker.model(one.sha256, one.images, str(one.folder), of_one, (manifest.name, manifest.digest))
+            tracker.model(one.sha256, one.images, str(one.folder), of_one, measured_on)

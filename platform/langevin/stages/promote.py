@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from langevin.config.paths import home, within_home
+from langevin.config.paths import home, run_folder, within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
 from langevin.errors import ConfigError
@@ -18,7 +18,7 @@ from langevin.stages.ancestry import MADE_OF, parts
 from langevin.stages.outputs import Outputs, read_json, write_json
 from langevin.tracking.lineage import Lineage, git_state
 from langevin.tracking.registry import CHECKPOINT_TAG, ModelVersion, Registry
-from langevin.tracking.runs import find_run
+from langevin.tracking.runs import Tracker, find_run
 from langevin.tracking.store import tracking_uri
 from langevin.tracking.succession import CHAMPION, Succession
 from langevin.training import checkpoint as checkpoints
@@ -68,7 +68,10 @@ def promote(recipe: Recipe, path: Path) -> dict[str, Any]:
     found = registry.resolve(f"models:/{recipe.name}/{version}")
     if found.model_id:
         figures = {f"test/{name}": plain(figure.value) for name, figure in ours.figures.items()}
-        registry.log_model_metrics(found.model_id, figures, (manifest.name, manifest.digest))
+        # by the run's own journal, behind what the evaluation may still have in it: from beside it points would double
+        with Tracker(uri, recipe.name, trained["run"], run_folder(trained["run"])) as tracker:
+            tracker.model(checkpoint.sha256, checkpoint.images, str(checkpoint.folder), figures,
+                          (f"{manifest.name}/test", manifest.digest))  # fmt: skip
     result = _result(found, CHAMPION if verdict.won else CHALLENGER, verdict.reason)
     write_json(outputs.promotion, result)
     return result

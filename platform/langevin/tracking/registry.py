@@ -176,17 +176,6 @@ class Registry:
             for key, value in tags.items():
                 client.set_model_version_tag(name, str(version), key, value)
 
-    def log_model_metrics(
-        self, model_id: str, metrics: Mapping[str, float], dataset: tuple[str, str] | None = None
-    ) -> None:
-        """Hangs an evaluation's figures on a checkpoint's LoggedModel (and on its run, unless it has them already).
-
-        The step is the model's tag ``langevin.images`` (0 without); dataset: (name, digest). Saying it twice changes
-        nothing.
-        """
-        with self._client() as client:
-            LoggedModels(client).log(model_id, metrics, dataset)
-
     @contextmanager
     def _client(self) -> Iterator[MlflowClient]:
         with reachable(self.uri):

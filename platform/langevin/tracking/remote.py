@@ -19,7 +19,7 @@ from langevin.errors import TrackingError
 from langevin.tracking.models import CHECKPOINT_TAG, IMAGES_TAG, LoggedModels
 from langevin.tracking.spool import Record
 from langevin.tracking.store import client as client_of
-from langevin.tracking.store import ensure_experiment
+from langevin.tracking.store import ensure_experiment, user
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 RUN_TAG = "langevin.run"  # the run's name: its identity, through every restart
 PARENT_TAG = "mlflow.parentRunId"
+_USER_TAG = "mlflow.user"  # what its UI shows as "created by"
 BATCHED = ("metrics", "params", "tags")  # kinds of records that travel together
 METRICS_A_CALL, _PAIRS_A_CALL = 1000, 100  # MLflow's limits for log_batch
 _PARAM_LENGTH, _TAG_LENGTH, _DIGEST_LENGTH = 6000, 8000, 36
@@ -178,6 +179,8 @@ class RemoteRun:
         models = LoggedModels(self.client)
         model_id = models.ensure(record["name"], self.run_id, tags, record["source"])
         models.log(model_id, record["metrics"], tuple(record["dataset"]))  # type: ignore[arg-type]
+        for key in record["metrics"]:
+            self._steps_of(key).add(record["images"])  # MLflow has added the point to the run as well
 
     def _send_parent(self, record: Record) -> None:
         experiment_id = self.client.get_run(self.run_id).info.experiment_id
@@ -199,7 +202,8 @@ def open_run(client: MlflowClient, experiment_id: str, name: str, started: int) 
         if run.info.lifecycle_stage == "deleted":
             client.restore_run(run.info.run_id)
         return run, False
-    made = client.create_run(experiment_id, start_time=started, tags={RUN_TAG: name}, run_name=name)
+    tags = {RUN_TAG: name, _USER_TAG: user()}
+    made = client.create_run(experiment_id, start_time=started, tags=tags, run_name=name)
     first = named_runs(client, experiment_id, name)[0]
     if first.info.run_id == made.info.run_id:
         return made, True

@@ -92,7 +92,10 @@ class Tracker:
         self._append("artifact", lambda: self._spool.keep_text(text, place.name), under=under)
 
     def dataset(self, name: str, digest: str, source: str, context: str) -> None:
-        """What the run read. digest: 36 characters of it count; source: a path or URI; context: "training", ..."""
+        """What the run read. digest: 36 characters of it count; source: a path or URI; context: "training", ...
+
+        MLflow keeps one context a name and digest: splits have names of their own ("digits/train", "digits/test").
+        """
         self._append("dataset", name=name, digest=digest, source=str(source), context=context)
 
     def model(

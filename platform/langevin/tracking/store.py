@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import getpass
 import os
 import re
 import sys
@@ -92,6 +93,11 @@ def check_access(uri: str) -> None:
         raise _refused(uri)
 
 
+def user() -> str:
+    """Who reports: the account at a server, else the user of this machine."""
+    return os.environ.get(_USER_VARIABLE) or getpass.getuser()
+
+
 def client(uri: str) -> MlflowClient:
     """A client of exactly this store, whatever MLflow's global state says. Makes the tables of a new SQLite store."""
     database = sqlite_path(uri)
@@ -179,7 +185,7 @@ def reachable(uri: str) -> Iterator[None]:
 
 def _refused(uri: str) -> ConfigError:
     """Names no password, not even a wrong one."""
-    user = os.environ.get(_USER_VARIABLE)
+    user = os.environ.get(_USER_VARIABLE) or None
     problem = "is refused with this password" if user else "is not set, and a name and a password are wanted"
     return ConfigError(f"{problem} by MLflow at {shown(uri)}", field=_USER_VARIABLE, value=user,
                        mend="set it and MLFLOW_TRACKING_PASSWORD to your account there")  # fmt: skip
