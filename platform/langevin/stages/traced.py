@@ -23,7 +23,7 @@ def lineage(version: ModelVersion, sampling: str | None, spec: str) -> tuple[tup
         ("code", f"{code['commit']}{' (with uncommitted changes)' if code['changed'] else ''}"),
         ("data set", f"{found['data']['name']} {_data(found['data'])}"),
         *([("latents", _data(found["latents"]))] if "latents" in found else []),
-        ("recipe", f"{_place(made['file'] or made['name'])}, training hash {made['training_hash']}"),
+        ("recipe", f"{_place(made['file'] or made['name'] or version.name)}, training hash {made['training_hash']}"),
         *([("sampling", sampling)] if sampling else []),
         *(("made of", _part(part)) for part in found["made_of"]),
         ("run", f"{run['name']} (MLflow {run['mlflow'] or 'not delivered'})"),
