@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 
-from langevin.tracking.remote import BATCHED, METRICS_A_CALL, PayloadError, RemoteRun, Target
+from langevin.tracking.models import METRICS_A_CALL
+from langevin.tracking.remote import BATCHED, PayloadError, RemoteRun, Target
 from langevin.tracking.spool import Entry, Position, Record, Spool
 
 _LOG = logging.getLogger(__name__)

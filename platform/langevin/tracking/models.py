@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 CHECKPOINT_TAG, IMAGES_TAG = "langevin.checkpoint_sha256", "langevin.images"
+METRICS_A_CALL = 1000  # MLflow's limit for log_batch
 _VERSIONS_TAG, _EXTERNAL_TAG = "mlflow.modelVersions", "mlflow.model.isExternal"
 
 
@@ -48,24 +49,25 @@ class LoggedModels:
         """Logs metrics of a model at the images it has seen. dataset: (name, digest).
 
         MLflow adds such a point to the model's run as well. Where the run has it already, its time stamp is used again,
-        so that the store sees one and the same point; a point with another value is not logged, the first one stays.
+        so that the store sees one and the same point; a point with another value is not logged, the first one stays. All go
+        in one call: a server that asks for a password hashes it at each.
         """
+        from mlflow.entities import Metric
+
         model = self._client.get_logged_model(model_id)
         run_id, step = str(model.source_run_id), int(model.tags.get(IMAGES_TAG, 0))
         name, digest = dataset if dataset else (None, None)
+        latest = {point.key: point for point in self._client.get_run(run_id).data.to_proto().metrics}
+        points = []
         for key, value in metrics.items():
-            known = [point for point in self._client.get_metric_history(run_id, key) if point.step == step]
-            if known and known[0].value != value:
-                _LOG.warning("%s is %r at step %d already, not %r: the first stays", key, known[0].value, step, value)
+            known = latest.get(key)
+            if known and known.step != step:
+                history = self._client.get_metric_history(run_id, key)
+                known = next((point for point in history if point.step == step), None)
+            if known and known.value != value:
+                _LOG.warning("%s is %r at step %d already, not %r: the first stays", key, known.value, step, value)
                 continue
-            now = known[0].timestamp if known else time.time_ns() // 1_000_000
-            self._client.log_metric(
-                run_id,
-                key,
-                value,
-                timestamp=now,
-                step=step,
-                dataset_name=name,
-                dataset_digest=digest and digest[:36],
-                model_id=model_id,
-            )
+            now = known.timestamp if known else time.time_ns() // 1_000_000
+            points.append(Metric(key, value, now, step, model_id, name, digest and digest[:36], run_id))
+        for start in range(0, len(points), METRICS_A_CALL):
+            self._client.log_batch(run_id, points[start : start + METRICS_A_CALL])

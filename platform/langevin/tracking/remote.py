@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from langevin.errors import TrackingError
-from langevin.tracking.models import CHECKPOINT_TAG, IMAGES_TAG, LoggedModels
+from langevin.tracking.models import CHECKPOINT_TAG, IMAGES_TAG, METRICS_A_CALL, LoggedModels
 from langevin.tracking.spool import Record
 from langevin.tracking.store import client as client_of
 from langevin.tracking.store import ensure_experiment, user
@@ -31,7 +31,7 @@ RUN_TAG = "langevin.run"  # the run's name: its identity, through every restart
 PARENT_TAG = "mlflow.parentRunId"
 _USER_TAG = "mlflow.user"  # what its UI shows as "created by"
 BATCHED = ("metrics", "params", "tags")  # kinds of records that travel together
-METRICS_A_CALL, _PAIRS_A_CALL = 1000, 100  # MLflow's limits for log_batch
+_PAIRS_A_CALL = 100  # MLflow's limit for log_batch, of parameters and of tags
 _PARAM_LENGTH, _TAG_LENGTH, _DIGEST_LENGTH = 6000, 8000, 36
 _THUMBNAIL = (256, 256)
 _IMAGE_STEM = re.compile(r"(?:images/)?(?P<stem>(?P<key>.+)\+step\+(?P<step>-?\d+)\+timestamp\+\d+\+[0-9a-f-]{36})")
