@@ -261,6 +261,9 @@ def test_a_start_that_cannot_be_is_named(recipe: Recipe, home: Path) -> None:
         begun(made.folder, made.sha256)
 
 
+FEW = RUNGS[:2]
+
+
 class Killed(BaseException):
     """The driver, in the middle of what it did."""
 
@@ -274,11 +277,11 @@ def lived(
     with Journal.opened(journal) as opened:
 
         def succeed(exchange: Exchange, rung: int) -> Copy:
-            copy = branched(loaded, trainings[exchange.source], exchange, rung, RUNGS[rung])
+            copy = branched(loaded, trainings[exchange.source], exchange, rung, FEW[rung])
             trainings[copy.run] = Training.of(loaded.recipe(settings_of(copy.knobs, copy)), home)
             return copy
 
-        evolution = Evolution(opened, Budget(), RUNGS, "nll", population, succeed)
+        evolution = Evolution(opened, Budget(), FEW, "nll", population, succeed)
         for run, knobs in evolution.candidates.items():
             trainings[run] = Training.of(recipe_of(loaded, opened, run, knobs), home)
         for knobs in loaded.search.settings or []:
@@ -286,9 +289,7 @@ def lived(
             trainings[training.name] = training
             evolution.add(training.name, knobs)
         while isinstance(leg := evolution.propose(), Leg):
-            trial = Trial(
-                trainings[leg.run], RUNGS, 0, recipe.model_dump_json(), ("nll",), "s", tags(evolution, leg.run)
-            )
+            trial = Trial(trainings[leg.run], FEW, 0, recipe.model_dump_json(), ("nll",), "s", tags(evolution, leg.run))
             figures = advance(trial, leg.first)
             done.append((leg.run, leg.first))
             if len(done) == legs:
@@ -302,8 +303,8 @@ def lived(
 
 def test_a_population_lives_on_after_kills_as_if_there_had_been_none(recipe: Recipe, home: Path) -> None:
     calm = lived(recipe, home, home / "calm", 0)
-    assert len(calm) == 2 * len(RUNGS)
-    assert len({run for run, _ in calm}) == 2 + len(RUNGS) - 1
+    assert len(calm) == 2 * len(FEW)
+    assert len({run for run, _ in calm}) == 2 + len(FEW) - 1
     with Journal.opened(home / "calm") as journal:
         wanted = {name: (trial.figures, trial.stopped, trial.copy) for name, trial in journal.trials.items()}
     uri = tracking_uri(home)
