@@ -44,7 +44,7 @@ def best(found: Found) -> Part | None:
 def trials(found: Found) -> Part:
     """A curve and a row a training, the one that came furthest and is best first."""
     result, first = found.result, found.first
-    rows = sorted(result["trials"], key=lambda row: (-len(row["figures"]), _last(row, first)))
+    rows = sorted(result["trials"], key=lambda row: (-row["images"], _last(row, first)))
     knobs = list(found.loaded.search.training)
     names = result["objectives"]
     cells = [
@@ -66,7 +66,9 @@ def trials(found: Found) -> Part:
 def knobs_that_matter(found: Found) -> Part | None:
     """Which share of the figures' variance each training knob explains, and what its values gave."""
     first, search = found.first, found.loaded.search
-    begun = [row for row in found.result["trials"] if row["figures"]]
+    begun = [
+        row for row in found.result["trials"] if row["figures"] and not row.get("copied_from")
+    ]  # a copy begins later
     values = [_at(row, first, 0) for row in begun]
     shares = importance(search.knobs, [row["knobs"] for row in begun], values)
     if not shares:
