@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -44,6 +45,23 @@ POLL_S = 0.5
 CALM = {"mlflow.assistant.panelOpen_v1": "false", "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true"}
 SHEETS = "test/samples"  # the key of an evaluation's contact sheet
 
+_ROW = 45  # pixels
+_GRIDS = "const grids = [...document.querySelectorAll('.ReactVirtualized__Grid')];"
+_CELLS = (
+    _GRIDS
+    + """
+return grids.map(grid => [...grid.querySelectorAll('.ReactVirtualized__Grid__innerScrollContainer > div')].map(
+    cell => [parseInt(cell.style.top), parseInt(cell.style.left), cell.innerText.trim()]));"""
+)
+_SCROLL = (
+    _GRIDS
+    + """
+const grid = grids[1];
+if (arguments[0] + grid.clientHeight >= grid.scrollHeight) return null;
+return grid.scrollTop = arguments[0] + grid.clientHeight - 45;"""
+)
+_SHOW = _GRIDS + "grids[1].scrollTop = 45 * arguments[0]; grids[1].scrollIntoView({block: 'center'});"
+
 
 class Pages:
     """The pages of one MLflow server."""
@@ -59,31 +77,35 @@ class Pages:
     def screenshot(self, path: Path) -> None:
         self._driver.save_screenshot(str(path))
 
-    def compare(self, experiment_id: str, run_ids: Sequence[str]) -> str:
-        """The text of the page that compares runs, with parameters and metrics in rows."""
+    def compare(self, experiment_id: str, run_ids: Sequence[str]) -> dict[str, list[str]]:
+        """The metrics of the page that compares runs, as it shows them: name -> the value of each run."""
         self._open(f"compare-runs?runs={_json(run_ids)}&experiments={_json([experiment_id])}", COMPACT)
-        self._until(lambda: "Parameters" in self.text and "Metrics" in self.text and "test/nll" in self.text)
-        row = self._driver.find_element(By.XPATH, "//*[normalize-space(text())='test/fid']")
-        self._driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", row)
-        return self.text
+        self._until(lambda: len(self._cells()) == 2)
+        found: dict[str, list[str]] = {}
+        top: int | None = 0
+        while top is not None:  # only what is in sight is in the page at all
+            found |= self._until(partial(self._rows, top))
+            top = self._driver.execute_script(_SCROLL, top)
+        self._driver.execute_script(_SHOW, [*found].index("test/fid"))
+        return found
 
     def sheets(self, experiment_id: str, count: int) -> list[str]:
-        """The addresses of the contact sheets of all runs, after the chart of images was set to them; once all are drawn."""
+        """The addresses of the contact sheets of all runs, once they are drawn; beside them are the charts of FID and NLL."""
         self._open(f"experiments/{experiment_id}/runs?compareRunsMode=CHART", WIDE)
-        self._scroll_to_images()
-        chart = self._until(
-            lambda: self._driver.find_elements(By.CSS_SELECTOR, "[data-component-id*='chartcard.common']")
-        )[-1]
-        chart.send_keys(Keys.ENTER)
+        field = self._until(
+            lambda: self._driver.find_element(By.CSS_SELECTOR, "input[placeholder='Search metric charts']")
+        )
+        field.send_keys(f"test/(fid|nll)$|{SHEETS}")
+        self._until(lambda: len(self._cards()) == 3)
+        card = self._until(lambda: next((one for one in self._cards() if one.text.startswith(SHEETS)), None))
+        # without all the parameters above each image
+        card.find_element(By.CSS_SELECTOR, "[data-testid='experiment-view-compare-runs-card-menu']").send_keys(
+            Keys.ENTER
+        )
         self._until(lambda: self._with_text("[role=menuitem]", "Configure")).send_keys(Keys.ENTER)
-        dialog = self._until(lambda: self._driver.find_element(By.CSS_SELECTOR, "[role=dialog]"))
-        dialog.find_element(By.CSS_SELECTOR, "[role=switch]").click()  # without all the parameters above each image
-        dialog.find_element(By.CSS_SELECTOR, "[role=combobox]").click()
-        for key in (SHEETS, "samples"):  # the one in place of the other, which is what the training drew
-            self._until(lambda key=key: self._with_text("[role=option]", key)).click()  # type: ignore[misc]
+        self._until(lambda: self._driver.find_element(By.CSS_SELECTOR, "[role=dialog] [role=switch]")).click()
         self._until(lambda: self._with_text("button", "Save changes")).click()
         self._until(lambda: not self._driver.find_elements(By.CSS_SELECTOR, "[role=dialog]"))
-        self._scroll_to_images()
         return self._until(lambda: found if len(found := self._drawn()) >= count else None)
 
     def model(self, name: str, versions: int) -> str:
@@ -97,12 +119,23 @@ class Pages:
         self._driver.get("about:blank")  # what follows # alone would not load the page anew
         self._driver.get(f"{self._uri}/#/{page}")
 
-    def _scroll_to_images(self) -> None:
-        """Charts are drawn once they are in sight."""
-        heading = self._until(
-            lambda: self._driver.find_element(By.XPATH, "//*[normalize-space(text())='Model metrics']")
-        )
-        self._driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", heading)
+    def _cells(self) -> list[list[tuple[int, int, str]]]:
+        """Of the table of metrics, names and then values: (top, left, text) in pixels."""
+        found: list[list[tuple[int, int, str]]] = self._driver.execute_script(_CELLS)
+        return found
+
+    def _rows(self, top: int) -> dict[str, list[str]] | None:
+        """The rows in sight, once both halves of the table have been drawn there."""
+        names, values = self._cells()
+        rows: dict[str, list[str]] = {}
+        for place, _, name in sorted(names):
+            row = [text for at, _, text in sorted(values) if at == place]
+            if place + _ROW > top and row:
+                rows[name] = row
+        return rows or None
+
+    def _cards(self) -> list[WebElement]:
+        return self._driver.find_elements(By.CSS_SELECTOR, "[data-testid='experiment-view-compare-runs-card']")
 
     def _with_text(self, selector: str, text: str) -> WebElement | None:
         return next((one for one in self._driver.find_elements(By.CSS_SELECTOR, selector) if one.text == text), None)
@@ -142,6 +175,7 @@ def browser(uri: str, user: str | None = None, password: str | None = None) -> I
             options.add_argument(flag)
         driver = webdriver.Chrome(options=options, service=Service(str(programs[1])))
         try:
+            driver.command_executor.client_config.timeout = PATIENCE_S
             driver.set_page_load_timeout(PATIENCE_S)
             driver.set_script_timeout(PATIENCE_S)
             if user is not None:
