@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -38,7 +37,7 @@ FLAGS = (
     *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars"),
     "--force-device-scale-factor=1",
 )
-WIDE, COMPACT = (1900, 1000), (1400, 1000)
+WIDE, COMPACT = (2400, 1000), (1400, 1000)
 PATIENCE_S = 300.0  # of a loaded machine: Chromium draws on the CPU
 POLL_S = 0.5
 # MLflow greets its first visitor with an assistant across a third of the page
@@ -46,21 +45,11 @@ CALM = {"mlflow.assistant.panelOpen_v1": "false", "mlflow.assistant.fab.autoOpen
 SHEETS = "test/samples"  # the key of an evaluation's contact sheet
 
 _ROW = 45  # pixels
-_GRIDS = "const grids = [...document.querySelectorAll('.ReactVirtualized__Grid')];"
-_CELLS = (
-    _GRIDS
-    + """
-return grids.map(grid => [...grid.querySelectorAll('.ReactVirtualized__Grid__innerScrollContainer > div')].map(
+# the halves of the table of metrics, names and values: each draws what is in sight and follows the other
+_HALVES = "const [names, values] = document.querySelectorAll('.ReactVirtualized__Grid');"
+_CELLS = """return [names, values].map(half => [...half.querySelectorAll('[class$=innerScrollContainer] > div')].map(
     cell => [parseInt(cell.style.top), parseInt(cell.style.left), cell.innerText.trim()]));"""
-)
-_SCROLL = (
-    _GRIDS
-    + """
-const grid = grids[1];
-if (arguments[0] + grid.clientHeight >= grid.scrollHeight) return null;
-return grid.scrollTop = arguments[0] + grid.clientHeight - 45;"""
-)
-_SHOW = _GRIDS + "grids[1].scrollTop = 45 * arguments[0]; grids[1].scrollIntoView({block: 'center'});"
+_SCROLL = "values.scrollTop = arguments[0]; values.scrollIntoView({block: 'center'}); return values.scrollTop;"
 
 
 class Pages:
@@ -80,13 +69,10 @@ class Pages:
     def compare(self, experiment_id: str, run_ids: Sequence[str]) -> dict[str, list[str]]:
         """The metrics of the page that compares runs, as it shows them: name -> the value of each run."""
         self._open(f"compare-runs?runs={_json(run_ids)}&experiments={_json([experiment_id])}", COMPACT)
-        self._until(lambda: len(self._cells()) == 2)
-        found: dict[str, list[str]] = {}
-        top: int | None = 0
-        while top is not None:  # only what is in sight is in the page at all
-            found |= self._until(partial(self._rows, top))
-            top = self._driver.execute_script(_SCROLL, top)
-        self._driver.execute_script(_SHOW, [*found].index("test/fid"))
+        self._until(lambda: len(self._driver.find_elements(By.CLASS_NAME, "ReactVirtualized__Grid")) == 2)
+        self._until(lambda: len(self._table(_CELLS)[1]) > 0)
+        found = self._until(self._rows)
+        self._until(lambda: self._scroll_to([*found].index("test/fid") * _ROW))
         return found
 
     def sheets(self, experiment_id: str, count: int) -> list[str]:
@@ -96,7 +82,6 @@ class Pages:
             lambda: self._driver.find_element(By.CSS_SELECTOR, "input[placeholder='Search metric charts']")
         )
         field.send_keys(f"test/(fid|nll)$|{SHEETS}")
-        self._until(lambda: len(self._cards()) == 3)
         card = self._until(lambda: next((one for one in self._cards() if one.text.startswith(SHEETS)), None))
         # without all the parameters above each image
         card.find_element(By.CSS_SELECTOR, "[data-testid='experiment-view-compare-runs-card-menu']").send_keys(
@@ -119,20 +104,29 @@ class Pages:
         self._driver.get("about:blank")  # what follows # alone would not load the page anew
         self._driver.get(f"{self._uri}/#/{page}")
 
-    def _cells(self) -> list[list[tuple[int, int, str]]]:
-        """Of the table of metrics, names and then values: (top, left, text) in pixels."""
-        found: list[list[tuple[int, int, str]]] = self._driver.execute_script(_CELLS)
-        return found
+    def _table(self, script: str, *arguments: Any) -> Any:
+        return self._driver.execute_script(_HALVES + script, *arguments)
 
-    def _rows(self, top: int) -> dict[str, list[str]] | None:
-        """The rows in sight, once both halves of the table have been drawn there."""
-        names, values = self._cells()
-        rows: dict[str, list[str]] = {}
-        for place, _, name in sorted(names):
-            row = [text for at, _, text in sorted(values) if at == place]
-            if place + _ROW > top and row:
-                rows[name] = row
-        return rows or None
+    def _rows(self) -> dict[str, list[str]] | None:
+        """All rows, from the top to the bottom; None where a half was not drawn in time, for both draw what is in sight alone."""
+        names: dict[int, str] = {}
+        values: dict[int, list[str]] = {}
+        whole = self._table("return values.scrollHeight;")
+        for top in range(0, whole, 2 * _ROW):
+            self._table(_SCROLL, top)
+            time.sleep(POLL_S / 5)
+            left, right = self._table(_CELLS)
+            names |= {at: text for at, _, text in left}
+            values |= {at: [text for other, _, text in sorted(right) if other == at] for at, _, _ in right}
+        places = range(0, whole - _ROW + 1, _ROW)
+        return {names[at]: values[at] for at in places} if all(at in names and at in values for at in places) else None
+
+    def _scroll_to(self, place: int) -> bool:
+        """Whether both halves are there: without a window on a screen the one follows the other's last move but one."""
+        for top in (place, place + 1):
+            self._table(_SCROLL, top)
+            time.sleep(POLL_S)
+        return bool(self._table("return Math.abs(names.scrollTop - values.scrollTop) < 2;"))
 
     def _cards(self) -> list[WebElement]:
         return self._driver.find_elements(By.CSS_SELECTOR, "[data-testid='experiment-view-compare-runs-card']")
