@@ -15,7 +15,7 @@ from langevin.evaluation.audit import Aspect, Gap
 from langevin.evaluation.comparison import compare
 from langevin.evaluation.extractors import ConvExtractor
 from langevin.evaluation.intervals import Figure
-from langevin.evaluation.judge import Judge
+from langevin.evaluation.judge import Judge, by_class
 from langevin.evaluation.specification import MetricSpec
 from langevin.evaluation.suite import Evaluation, RealImages, draw, evaluate_samples
 from langevin.randomness import Keys, Noise
@@ -61,7 +61,7 @@ def test_the_judge_is_independent_and_right(digits, judge: Judge) -> None:
     assert judge.accuracy(test.images, test.labels) >= 0.97
     wrong = (test.labels + 1) % 10
     assert judge.recognised(test.images, wrong).high < 0.05
-    classes = judge.by_class(test.images, test.labels)
+    classes = by_class(judge.recognised(test.images, test.labels), test.labels)
     assert sum(figure.n for figure in classes.values()) == len(test.labels)
     total = sum(figure.value * figure.n for figure in classes.values()) / len(test.labels)
     assert total == pytest.approx(judge.accuracy(test.images, test.labels))

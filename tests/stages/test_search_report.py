@@ -91,6 +91,24 @@ def test_what_a_search_does_not_have_is_left_out(searched: Path) -> None:
     assert re.findall(r"<h3>(.*?)</h3>", page) == []
 
 
+def test_the_page_of_a_population(searched: Path) -> None:
+    """A copy's first figures are of a later rung: importance is of those that began at the beginning."""
+    knobs = {"train.lr": [2e-3, 1e-3], "train.ema_decay": [0.9, 0.99]}
+    searched.write_text(json.dumps(SEARCH | {"training": knobs, "scheduler": "population"}))
+    place = searched.parent / "out/search/search.json"
+    said = json.loads(place.read_text())
+    for row, decay in zip(said["trials"], (0.9, 0.99, 0.9, 0.99), strict=True):
+        row["knobs"] = {"train.lr": row["knobs"]["train.lr"], "train.ema_decay": decay}
+    copy = {"run": "small-copy", "knobs": said["trials"][2]["knobs"], "images": 64, "state": "complete", "copied_from": "small-aaaa",
+            "copied_at": 32, "figures": [{"images": 64, "fid": 1.0, "network_calls": 3.0}]}  # fmt: skip
+    said["trials"] = [*said["trials"], copy]
+    place.write_text(json.dumps(said))
+    page = page_of(searched)
+    assert "as a population whose worst go on from the states of its best" in page
+    assert "of 4 trainings at 32 images" in page
+    assert page.index(">copy<") < page.index(">aaaa<")  # as far, and better
+
+
 def test_a_search_that_has_not_ended_or_is_another_by_now(
     searched: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip

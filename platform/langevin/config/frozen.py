@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -11,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from langevin.config.paths import within_home
+from langevin.data import files
 from langevin.errors import CheckpointError, ConfigError
 from langevin.networks.perceptual import VGG16
 
@@ -38,15 +37,7 @@ def vgg16(path: str) -> VGG16:
 
 def sha256(path: str) -> str:
     """Of a recipe's file, by which a training is known that looked through it. ConfigError where it is missing."""
-    file = _file(path)
-    stat = file.stat()
-    return _sha256(file, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache
-def _sha256(file: Path, size: int, changed: int) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return files.sha256(_file(path))
 
 
 def _file(path: str) -> Path:

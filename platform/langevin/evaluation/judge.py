@@ -18,6 +18,7 @@ from torch import Tensor
 
 from langevin.data.sources.shapes import BACKGROUNDS, COLOURS, RADII, SHAPES, Scene
 from langevin.errors import DataError
+from langevin.evaluation import spread
 from langevin.evaluation.attributes import parse
 from langevin.evaluation.audit import Table, categorical
 from langevin.evaluation.intervals import Figure, proportion, share
@@ -50,13 +51,15 @@ class Verdicts(ABC):
         """The same share with its interval: of class-conditional samples, how many are what they were asked to be."""
         return share(self.right(images, labels).tolist())
 
-    def by_class(self, images: Tensor, labels: Tensor) -> dict[str, Figure]:
-        """The share of each class that occurs in the labels, by the class's number."""
-        right, classes = self.right(images, labels), labels.numpy()
-        return {
-            str(number): proportion(int(right[classes == number].sum()), int((classes == number).sum()))
-            for number in np.unique(classes)
-        }
+
+def by_class(recognised: Figure, labels: Tensor) -> dict[str, Figure]:
+    """The share of each class that occurs in the labels (N,), by the class's number. recognised: of these very images."""
+    assert isinstance(recognised.spread, spread.Verdicts)
+    right = recognised.spread.values
+    return {
+        str(number): proportion(int(right[labels == number].sum()), int((labels == number).sum()))
+        for number in labels.unique().tolist()
+    }
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ too; nothing is ever fetched. The library is imported when one is loaded, and no
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, interpolate
 
+from langevin.data.files import sha256
 from langevin.errors import CheckpointError, ConfigError, DataError
 from langevin.evaluation.compatibility import declare_missing_operators
 from langevin.evaluation.extractors import Features
@@ -76,20 +76,20 @@ class Clip:
 
 def load_dinov2(folder: Path) -> Dinov2:
     """ConfigError where nothing lies there or transformers is missing, CheckpointError where it is no DINOv2."""
-    sha256, model = weights_sha256(folder, "dinov2"), _load(folder, "Dinov2Model", "dinov2")
-    return Dinov2(model, sha256, model.config.hidden_size, min(SIDE, model.config.image_size))
+    known_by, model = weights_sha256(folder, "dinov2"), _load(folder, "Dinov2Model", "dinov2")
+    return Dinov2(model, known_by, model.config.hidden_size, min(SIDE, model.config.image_size))
 
 
 def load_clip(folder: Path) -> Clip:
     """ConfigError where nothing lies there or transformers is missing, CheckpointError where it is no CLIP."""
-    sha256, model = weights_sha256(folder, "clip"), _load(folder, "CLIPModel", "clip")
+    known_by, model = weights_sha256(folder, "clip"), _load(folder, "CLIPModel", "clip")
     import transformers
 
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"holds no tokeniser that can be read: {_line(error)}", file=folder) from error
-    return Clip(model, tokenizer, sha256, model.config.vision_config.image_size)
+    return Clip(model, tokenizer, known_by, model.config.vision_config.image_size)
 
 
 def weights_sha256(folder: Path, name: str) -> str:
@@ -98,10 +98,7 @@ def weights_sha256(folder: Path, name: str) -> str:
     if not weights:
         raise ConfigError("no model lies here", file=folder, field=f"evaluate.{name}", value=str(folder),
                           mend="give a folder with config.json and model.safetensors")  # fmt: skip
-    found = hashlib.sha256()
-    for path in weights:
-        found.update(path.read_bytes())
-    return found.hexdigest()
+    return sha256(*weights)
 
 
 def _load(folder: Path, kind: str, name: str) -> Any:

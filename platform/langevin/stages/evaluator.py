@@ -29,7 +29,7 @@ from langevin.evaluation.cache import FeatureCache
 from langevin.evaluation.extractors import Extractor
 from langevin.evaluation.frechet import fid, fid_figure
 from langevin.evaluation.intervals import Figure, mean
-from langevin.evaluation.judge import Judge, Parser, Verdicts
+from langevin.evaluation.judge import Judge, Parser, Verdicts, by_class
 from langevin.evaluation.nll import UNIT, nll
 from langevin.evaluation.pretrained import Clip, Dinov2, load_clip, load_dinov2, weights_sha256
 from langevin.evaluation.reconstruction import psnr_figure
@@ -133,7 +133,7 @@ class Evaluator:
             if self.dinov2:
                 figures |= evaluate_fd(images, labels, self._known("test", self.dinov2), self._known("train", self.dinov2),
                                        self.dinov2, section.seed)  # fmt: skip
-            classes = {self.manifest.classes[int(k)]: v for k, v in self.judge.by_class(images, labels).items()}
+            classes = {self.manifest.classes[int(k)]: v for k, v in by_class(figures["recognised"], labels).items()}
             audited = audit_samples(images, self.train, self.judge, self.manifest.classes, section.seed)
         if isinstance(model, Reconstructs):
             figures |= self._reconstruction(model)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from langevin.config.paths import home, run_folder, within_home
 from langevin.config.recipe import Recipe
+from langevin.data.files import sha256
 from langevin.data.manifest import Manifest
 from langevin.errors import ConfigError
 from langevin.evaluation.comparison import compare
@@ -143,7 +143,7 @@ def _sources(recipe: Recipe, path: Path, checkpoint: Checkpoint, trained: dict[s
     """Where its ancestors lie, for who looks for them from the registry: recipe, data, and the models it is made of."""
     tags = {
         "langevin.recipe_file": str(path),
-        "langevin.recipe_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "langevin.recipe_sha256": sha256(path),
         "langevin.dataset_root": recipe.data.root,
     }
     if recipe.latents:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 
 from langevin.config.load_search import Loaded, load_search
 from langevin.config.paths import home, within_home
+from langevin.data.files import sha256
 from langevin.data.manifest import Manifest
 from langevin.errors import CheckpointError, DataError, TrackingError
 from langevin.reporting.page import Report
@@ -111,8 +111,8 @@ def _lineage(found: Found) -> tuple[tuple[str, str], ...]:
     named = {
         "code": f"{tags['langevin.git_commit']}{dirty}" if "langevin.git_commit" in tags else None,
         "data set": digest,
-        "recipe": f"{loaded.search.recipe}, sha256 {_sha256(loaded.path.parent / loaded.search.recipe)}",
-        "search": f"{loaded.path.name}, sha256 {_sha256(loaded.path)}",
+        "recipe": f"{loaded.search.recipe}, sha256 {sha256(loaded.path.parent / loaded.search.recipe)}",
+        "search": f"{loaded.path.name}, sha256 {sha256(loaded.path)}",
         "best run": best and f"{best['run']} (MLflow {run or 'not delivered'})",
         "best checkpoint": best and f"{best['images']:,} images, {best['checkpoint']}, sha256 {best['sha256']}",
         "its recipe": best and str((found.folder / "best.yaml").relative_to(home())),
@@ -137,7 +137,8 @@ def _by(found: Found) -> str:
     search = found.loaded.search
     chosen = {"grid": "every combination", "random": f"{search.trials} combinations drawn by chance",
               "optuna": f"{search.trials} combinations that Optuna chose"}[search.algorithm]  # fmt: skip
-    stopped = {"none": "", "halving": " with successive halving", "asha": " with asynchronous successive halving"}
+    stopped = {"none": "", "halving": " with successive halving", "asha": " with asynchronous successive halving",
+               "population": ", as a population whose worst go on from the states of its best"}  # fmt: skip
     return f"{chosen} of {len(search.training)} training knobs{stopped[search.scheduler]}"
 
 
@@ -156,7 +157,3 @@ def _and(names: list[str]) -> str:
 def _duration(seconds: float) -> str:
     minutes = seconds / 60
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
