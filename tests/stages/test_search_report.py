@@ -99,8 +99,9 @@ def test_the_page_of_a_population(searched: Path) -> None:
     said = json.loads(place.read_text())
     for row, decay in zip(said["trials"], (0.9, 0.99, 0.9, 0.99), strict=True):
         row["knobs"] = {"train.lr": row["knobs"]["train.lr"], "train.ema_decay": decay}
+    figures = [{"images": 64, "fid": 1.0, "network_calls": 3.0}]
     copy = {"run": "small-copy", "knobs": said["trials"][2]["knobs"], "images": 64, "state": "complete",
-            "copied_from": "small-aaaa", "copied_at": 32, "figures": [{"images": 64, "fid": 1.0, "network_calls": 3.0}]}  # fmt: skip
+            "copied_from": "small-aaaa", "copied_at": 32, "figures": figures}  # fmt: skip
     said["trials"] = [*said["trials"], copy]
     place.write_text(json.dumps(said))
     page = page_of(searched)
