@@ -18,6 +18,7 @@ from langevin.cluster.train import train
 from langevin.cluster.training import Training
 from langevin.config.load import load_recipe
 from langevin.config.load_search import Loaded
+from langevin.config.paths import run_folder
 from langevin.config.recipe import Recipe
 from langevin.config.search import Search
 from langevin.errors import CheckpointError, ConfigError, NumericsError
@@ -28,12 +29,14 @@ from langevin.search.halving import rounds
 from langevin.search.journal import Journal
 from langevin.search.population import Copy, Exchange, Population
 from langevin.stages import trial as stage
+from langevin.stages.ancestry import starts
 from langevin.stages.candidates import FEWEST, Candidate, sweep
 from langevin.stages.ema import averaged
 from langevin.stages.evaluator import Evaluator
 from langevin.stages.lineages import branch, recipe_of, segments, settings_of, tags
 from langevin.stages.progress import Stage
 from langevin.stages.trial import Trial, advance, at
+from langevin.tracking.registry import CHECKPOINT_TAG, Registry
 from langevin.tracking.runs import find_run, history
 from langevin.tracking.store import client, tracking_uri
 from langevin.training import checkpoint as checkpoints
@@ -239,6 +242,22 @@ def test_a_copy_of_a_state_with_the_same_knobs_is_the_training_that_nothing_copi
     train(different, None, 0, lambda _: None, threads=1)
     assert bits(different).keys() == whole.keys()
     assert all(bits(different)[file] != whole[file] for file in whole)
+
+
+def test_a_copy_is_known_to_go_on_from_all_that_came_before(recipe: Recipe, home: Path) -> None:
+    loaded, first = population_of(recipe, home), Training.of(recipe, home)
+    train(replace(first, pause=64), None, 0, lambda _: None, threads=1)
+    copy = branch(loaded, first, Exchange("r", first.name, {"train.lr": 2e-3}), 0, 64)
+    second = Training.of(loaded.recipe(settings_of(copy.knobs, copy)), home)
+    train(replace(second, pause=128), None, 0, lambda _: None, threads=1)
+    last = branch(loaded, second, Exchange("r", second.name, {"train.lr": 1e-3}), 1, 128)
+    registry = Registry(tracking_uri(home))
+    registry.register("first", str(at(first, 64).folder), None, {CHECKPOINT_TAG: copy.sha256})
+    assert starts(registry, Path(first.folder)) == []
+    assert starts(registry, run_folder(last.run)) == [
+        {"run": second.name, "images": 128, "sha256": last.sha256, "models": []},
+        {"run": first.name, "images": 64, "sha256": copy.sha256, "models": ["models:/first/1"]},
+    ]
 
 
 def test_a_start_that_cannot_be_is_named(recipe: Recipe, home: Path) -> None:

@@ -15,6 +15,7 @@ from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
 from langevin.data.quantisation import quantise, to_bytes
 from langevin.data.reader import read_split
+from langevin.data.version import version_of
 from langevin.protocols import Conditioned, Samples, condition_of
 from langevin.randomness import Keys
 from langevin.reporting.sheets import contact_sheet
@@ -52,7 +53,7 @@ class FirstWorker:
         self.tracker.params(_flat(recipe.plain()))
         self.tracker.tags(training.lineage)
         read = Manifest.load(training.data)
-        self.tracker.dataset(f"{read.name}/train", read.digest, training.data, "training")
+        self.tracker.dataset(f"{read.name}/train", version_of(read, training.data), training.data, "training")
         self.machine = SystemMonitor()
 
     def log(self, images: int, metrics: dict[str, float]) -> None:

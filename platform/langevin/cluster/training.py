@@ -14,6 +14,8 @@ from langevin.data.manifest import Manifest
 from langevin.tracking.lineage import Lineage, git_state
 from langevin.tracking.store import tracking_uri
 
+START = "start"  # in a run's folder
+
 
 @dataclass(frozen=True)
 class Training:
@@ -62,7 +64,7 @@ class Training:
     @property
     def start(self) -> Path:
         """Where a copy lies of the checkpoint that it goes on from, of a recipe with a warm start."""
-        return Path(self.folder) / "start"
+        return Path(self.folder) / START
 
     @property
     def snapshots(self) -> Path:

@@ -238,7 +238,12 @@ class Recipe(Section):
         return digest(decides | {"code": code_digest()})
 
     def run_name(self, dataset_digest: str, parts: Sequence[str] = ()) -> str:
-        return f"{self.name}-{self.training_hash(dataset_digest, parts)[:8]}"
+        return run_name(self.name, self.training_hash(dataset_digest, parts))
+
+
+def run_name(recipe: str, training_hash: str) -> str:
+    """As MLflow and the folder ``runs`` know a training."""
+    return f"{recipe}-{training_hash[:8]}"
 
 
 def digest(plain: Any) -> str:

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from langevin.cluster.training import START
 from langevin.config.paths import within_home
+from langevin.config.recipe import run_name
 from langevin.data.manifest import Manifest, Split
 from langevin.errors import CheckpointError, DataError
 from langevin.generation.ledger import MANIFEST
@@ -42,7 +44,7 @@ def parts(said: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def ancestors(registry: Registry, version: ModelVersion) -> dict[str, Any]:
-    """recipe, code, run, data (and latents), checkpoint, made_of. What is not known is None."""
+    """recipe, code, run, data (and latents), checkpoint, made_of, goes_on_from. What is not known is None."""
     tags = {name.removeprefix("langevin."): value for name, value in version.tags.items()}
     weights, said = _checkpoint(version, tags)
     dirty = tags.get("git_dirty")
@@ -59,7 +61,22 @@ def ancestors(registry: Registry, version: ModelVersion) -> dict[str, Any]:
     }
     if "latents_digest" in tags:
         found["latents"] = _data(tags.get("latents_root"), tags["latents_digest"])
-    return found | {"weights": weights, "made_of": [_part(registry, part) for part in parts(said)]}
+    return found | {
+        "weights": weights,
+        "made_of": [_part(registry, part) for part in parts(said)],
+        "goes_on_from": starts(registry, Path(version.source).parents[1]),
+    }
+
+
+def starts(registry: Registry, run: Path) -> list[dict[str, Any]]:
+    """The states of other trainings that a training goes on from, as a population's do, the nearest first. run: its folder."""
+    found = []
+    while (start := run / START).is_dir():
+        state = checkpoints.read(start)
+        run = run.with_name(run_name(state.model["recipe"], state.model["training"]))
+        models = [one.uri for one in registry.tagged(CHECKPOINT_TAG, state.sha256)]
+        found.append({"run": run.name, "images": state.images, "sha256": state.sha256, "models": models})
+    return found
 
 
 def descendants(registry: Registry, version: ModelVersion) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from langevin.config.paths import home, run_folder, within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
+from langevin.data.version import version_of
 from langevin.errors import RegistryError
 from langevin.evaluation.intervals import Figure
 from langevin.evaluation.paired import differences
@@ -132,8 +133,9 @@ def _track(
         tracker.metrics(last.images, flat)
         tracker.tags({f"langevin.spec.{under}": ours.spec.hash})
         tracker.image(f"{under}/samples", last.images, contact_sheet(samples[:SHEET].numpy(), 10))
-        measured_on = (f"{manifest.name}/test", manifest.digest)
-        tracker.dataset(*measured_on, str(within_home(recipe.data.root)), "test")
+        root = within_home(recipe.data.root)
+        measured_on = (f"{manifest.name}/test", version_of(manifest, root))
+        tracker.dataset(*measured_on, str(root), "test")
         for one in kept:
             of_one = {f"{under}/fid_curve": curve[one.images]}
             tracker.model(one.sha256, one.images, str(one.folder), of_one, measured_on)

@@ -9,6 +9,7 @@ from langevin.config.paths import home, run_folder, within_home
 from langevin.config.recipe import Recipe
 from langevin.data.files import sha256
 from langevin.data.manifest import Manifest
+from langevin.data.version import version_of
 from langevin.errors import ConfigError
 from langevin.evaluation.comparison import compare
 from langevin.evaluation.paired import paired_of
@@ -71,7 +72,7 @@ def promote(recipe: Recipe, path: Path) -> dict[str, Any]:
         # by the run's own journal, behind what the evaluation may still have in it: from beside it points would double
         with Tracker(uri, recipe.name, trained["run"], run_folder(trained["run"])) as tracker:
             tracker.model(checkpoint.sha256, checkpoint.images, str(checkpoint.folder), figures,
-                          (f"{manifest.name}/test", manifest.digest))  # fmt: skip
+                          (f"{manifest.name}/test", version_of(manifest, within_home(recipe.data.root))))  # fmt: skip
     result = _result(found, CHAMPION if verdict.won else CHALLENGER, verdict.reason)
     write_json(outputs.promotion, result)
     return result

@@ -43,6 +43,7 @@ def model_lines(shown: dict[str, Any]) -> str:
         *([f"              {recipe['file']}, sha256 {recipe['sha256']}"] if recipe["file"] else []),
         f"  code        {_or(code['commit'])}{' and uncommitted changes' if code['changed'] else ''}",
         f"  run         {_or(run['name'])} (MLflow {_or(run['mlflow'], 'not delivered')})",
+        *(_start(state) for state in shown["goes_on_from"]),
         *_data("data", shown["data"], shown["data"]["name"]),
         *(_data("latents", shown["latents"], None) if "latents" in shown else []),
         *(_part(part) for part in shown["made_of"]),
@@ -89,6 +90,11 @@ def _shards(title: str, held: dict[str, Any]) -> list[str]:
 def _part(part: dict[str, Any]) -> str:
     models = ", ".join(part["models"]) or "not registered"
     return f"  made of     {part['recipe']} ({models}), sha256 {_or(part['sha256'])}"
+
+
+def _start(state: dict[str, Any]) -> str:
+    models = f" ({', '.join(state['models'])})" if state["models"] else ""
+    return f"  goes on from {state['run']}{models} at {state['images']:,} images, sha256 {state['sha256']}"
 
 
 def _job(job: dict[str, Any]) -> list[str]:

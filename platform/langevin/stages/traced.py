@@ -27,6 +27,7 @@ def lineage(version: ModelVersion, sampling: str | None, spec: str) -> tuple[tup
         *([("sampling", sampling)] if sampling else []),
         *(("made of", _part(part)) for part in found["made_of"]),
         ("run", f"{run['name']} (MLflow {run['mlflow'] or 'not delivered'})"),
+        *(("goes on from", _start(state)) for state in found["goes_on_from"]),
         ("checkpoint", f"{weights['images']:,} images, {_place(weights['folder'])}, sha256 {weights['sha256']}"),
         ("metric spec", spec),
         ("registered", f"{version.uri}{aliases}"),
@@ -46,6 +47,10 @@ def _data(data: dict[str, Any]) -> str:
 
 def _part(part: dict[str, Any]) -> str:
     return f"{part['recipe']} ({', '.join(part['models']) or 'not registered'}), sha256 {part['sha256']}"
+
+
+def _start(state: dict[str, Any]) -> str:
+    return f"{state['run']} at {state['images']:,} images, sha256 {state['sha256']}"
 
 
 def _job(job: dict[str, Any]) -> str:
