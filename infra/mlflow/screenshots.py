@@ -82,16 +82,14 @@ class Pages:
             lambda: self._driver.find_element(By.CSS_SELECTOR, "input[placeholder='Search metric charts']")
         )
         field.send_keys(f"test/(fid|nll)$|{SHEETS}")
-        card = self._until(lambda: next((one for one in self._cards() if one.text.startswith(SHEETS)), None))
+        menu = "[data-testid='experiment-view-compare-runs-card-menu']"
+        self._press(lambda: (card := self._card(SHEETS)) and card.find_element(By.CSS_SELECTOR, menu), by=Keys.ENTER)
+        self._press(lambda: self._with_text("[role=menuitem]", "Configure"), by=Keys.ENTER)
         # without all the parameters above each image
-        card.find_element(By.CSS_SELECTOR, "[data-testid='experiment-view-compare-runs-card-menu']").send_keys(
-            Keys.ENTER
-        )
-        self._until(lambda: self._with_text("[role=menuitem]", "Configure")).send_keys(Keys.ENTER)
-        self._until(lambda: self._driver.find_element(By.CSS_SELECTOR, "[role=dialog] [role=switch]")).click()
-        self._until(lambda: self._with_text("button", "Save changes")).click()
+        self._press(lambda: self._driver.find_element(By.CSS_SELECTOR, "[role=dialog] [role=switch]"))
+        self._press(lambda: self._with_text("button", "Save changes"))
         self._until(lambda: not self._driver.find_elements(By.CSS_SELECTOR, "[role=dialog]"))
-        return self._until(lambda: found if len(found := self._drawn()) >= count else None)
+        return self._until(lambda: found if len(found := self._drawn(SHEETS)) >= count else None)
 
     def model(self, name: str, versions: int) -> str:
         """The text of a registered model's page."""
@@ -128,14 +126,30 @@ class Pages:
             time.sleep(POLL_S)
         return bool(self._table("return Math.abs(names.scrollTop - values.scrollTop) < 2;"))
 
-    def _cards(self) -> list[WebElement]:
-        return self._driver.find_elements(By.CSS_SELECTOR, "[data-testid='experiment-view-compare-runs-card']")
+    def _card(self, title: str) -> WebElement | None:
+        cards = self._driver.find_elements(By.CSS_SELECTOR, "[data-testid='experiment-view-compare-runs-card']")
+        return next((one for one in cards if one.text.startswith(title)), None)
+
+    def _press(self, find: Callable[[], WebElement | None], by: str | None = None) -> None:
+        """A key on what is found, or a click, as soon as it takes one: a dialog that is on its way in does not."""
+
+        def pressed() -> bool:
+            if (found := find()) is None:
+                return False
+            if by:
+                found.send_keys(by)
+            else:
+                found.click()
+            return True
+
+        self._until(pressed)
 
     def _with_text(self, selector: str, text: str) -> WebElement | None:
         return next((one for one in self._driver.find_elements(By.CSS_SELECTOR, selector) if one.text == text), None)
 
-    def _drawn(self) -> list[str]:
-        images = self._driver.find_elements(By.CSS_SELECTOR, "img[src*='get-artifact']")
+    def _drawn(self, title: str) -> list[str]:
+        card = self._card(title)
+        images = card.find_elements(By.CSS_SELECTOR, "img[src*='get-artifact']") if card else []
         return [str(one.get_attribute("src")) for one in images if one.get_property("naturalWidth")]
 
     def _until(self, condition: Callable[[], Found | None]) -> Found:

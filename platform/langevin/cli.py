@@ -180,13 +180,14 @@ def ema(
 
 
 @app.command()
-def evaluate(recipe: RecipeFile, as_json: Json = False) -> None:
+def evaluate(recipe: RecipeFile, workers: Workers = None, address: Address = None, as_json: Json = False) -> None:
     """FID, KID, IS, precision, recall, recognition and NLL of the trained checkpoint, and of the champion beside it."""
     from langevin.config.load import load_recipe
     from langevin.stages.evaluate import evaluate as run
     from langevin.stages.summary import figures
 
-    result = run(load_recipe(recipe))
+    loaded = load_recipe(recipe)
+    result = run(loaded, recipe, loaded.evaluate.workers if workers is None else workers, address)
     _print(result, as_json, figures(result))
 
 

@@ -70,6 +70,11 @@ def on_device(cond: Cond, device: torch.device | str) -> Cond:
     return None if cond is None else cond.to(device)
 
 
+def own_device() -> torch.device:
+    """The accelerator that this process was given, or the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class Losses:
     """Per-sample training losses. total: (B,), what is minimised; terms: name -> (B,), what it is made of (detached)."""

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 from langevin.evaluation.classifier import Classifier
 from langevin.evaluation.compatibility import fidelity_part
+from langevin.evaluation.crew import Threads
 from langevin.evaluation.extractors import INCEPTION, ConvExtractor, Extractor, load_extractor, register
 from langevin.evaluation.frechet import fid_figures
 from langevin.evaluation.judge import Judge
@@ -96,7 +97,7 @@ def rates(extractor: Extractor, images: Tensor, rounds: int) -> None:
     register(extractor)
     utils = fidelity_part("utils")
     peer = utils.create_feature_extractor(extractor.name, ["features"], cuda=False, verbose=False)
-    two = replace(extractor, threads=2)  # type: ignore[type-var]
+    two = replace(extractor, crew=Threads(2))  # type: ignore[type-var]
 
     def theirs() -> None:
         utils.get_featuresdict_from_dataset(Stored(images), peer, 256, False, True, False)

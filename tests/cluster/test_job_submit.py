@@ -55,6 +55,22 @@ def test_the_thin_client_submits_watches_and_finds_again(cluster: Cluster, proje
     assert (cluster.home / "out/thin/training.json").read_bytes() == trained
 
 
+def test_the_cluster_s_workers_evaluate(cluster: Cluster, project: Path) -> None:
+    recipe = str(write_recipe(project / "pipelines/recipes/seen.yaml", name="seen", train__workers=2))
+    for arguments in (("prepare", recipe), ("extractor", recipe), ("train", recipe, "--workers", "0")):
+        assert _run(command(*arguments), cluster, project).returncode == 0
+    asked = [*command("evaluate", recipe, "--workers", "2"), "--address", cluster.dashboard]
+    done = _run(asked, cluster, project)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    by_job = json.loads((cluster.home / "out/seen/evaluation.json").read_text())
+    assert by_job["sha256"] == json.loads((cluster.home / "out/seen/training.json").read_text())["sha256"]
+    here = {name: value for name, value in cluster.environment(project).items() if name != "RAY_ADDRESS"}
+    subprocess.run(command("evaluate", recipe), cwd=project, env=here, timeout=TIMEOUT_S, check=True)
+    alone = json.loads((cluster.home / "out/seen/evaluation.json").read_text())
+    ours, theirs = (json.loads(found["evaluation"]) for found in (alone, by_job))
+    assert ours["figures"] == theirs["figures"]
+
+
 def test_a_job_that_fails_says_why(cluster: Cluster, project: Path) -> None:
     recipe = str(write_recipe(project / "pipelines/recipes/wide.yaml", name="wide", train__workers=64, train__batch=64))
     failed = train(cluster, project, recipe)

@@ -17,7 +17,7 @@ from langevin.tracking.store import client
 from .servers import alone, needs
 from .way import IMAGES, Way, surroundings, walked
 
-pytestmark = pytest.mark.slow  # MLflow pages take a renderer without a GPU minutes
+pytestmark = pytest.mark.cluster
 SCREENSHOTS = ROOT / "infra/mlflow/screenshots.py"
 
 

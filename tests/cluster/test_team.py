@@ -29,7 +29,7 @@ from langevin.tracking.store import client, reachable
 from .servers import MLFLOW, Bucket, team_variables
 from .way import IMAGES, Way, langevin, surroundings
 
-pytestmark = pytest.mark.slow  # a server that hashes a password at every call, on a busy machine: minutes
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture

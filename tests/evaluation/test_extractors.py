@@ -12,6 +12,7 @@ from torch import nn
 from langevin.errors import CheckpointError, ConfigError, DataError
 from langevin.evaluation.classifier import shifted
 from langevin.evaluation.compatibility import fidelity_part
+from langevin.evaluation.crew import Threads
 from langevin.evaluation.extractors import INCEPTION, ConvExtractor, load_extractor, register, train_extractor
 from langevin.randomness import Keys, Noise
 
@@ -53,7 +54,7 @@ def test_save_and_load(extractor: ConvExtractor, saved: Path, digits) -> None:
     loaded = load_extractor(saved)
     images = digits.test.images[:20]
     assert torch.equal(loaded.features(images).features, extractor.features(images).features)
-    assert torch.equal(load_extractor(saved, threads=2).features(digits.test.images).features,
+    assert torch.equal(load_extractor(saved, crew=Threads(2)).features(digits.test.images).features,
                        loaded.features(digits.test.images).features)  # fmt: skip
     for field in ("name", "sha256", "dim", "accuracy", "n", "seed", "classes", "dataset", "shape"):
         assert getattr(loaded, field) == getattr(extractor, field)

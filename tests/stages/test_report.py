@@ -104,7 +104,7 @@ class Made:
         for part in {"cascade": ("base", "upper")}.get(name, ()):
             self.evaluated(part)
         train(recipe, self.home / f"{name}.yaml", 0, None)
-        evaluate(recipe)
+        evaluate(recipe, self.home / f"{name}.yaml", 0, None)
         return recipe
 
     def page(self, name: str) -> str:

@@ -16,13 +16,13 @@ from langevin.data.manifest import Manifest
 from langevin.data.quantisation import quantise, to_bytes
 from langevin.data.reader import read_split
 from langevin.data.version import version_of
-from langevin.protocols import Conditioned, Samples, condition_of
+from langevin.protocols import Conditioned, Samples, condition_of, own_device
 from langevin.randomness import Keys
 from langevin.reporting.sheets import contact_sheet
 from langevin.tracking.runs import Tracker
 from langevin.tracking.system import SystemMonitor
 from langevin.training import checkpoint as checkpoints
-from langevin.training import parallel, snapshots
+from langevin.training import snapshots
 from langevin.training.state import TrainState
 from langevin.training.validation import validation_loss
 
@@ -80,7 +80,7 @@ class FirstWorker:
 
     def _sheet(self, model: Any) -> Any:
         """Some of each class; of what the first validation images are, where that is no class; of a codec, those again."""
-        device, levels = parallel.device(), self.manifest.levels
+        device, levels = own_device(), self.manifest.levels
         some = self.validation[:SHEET].to(device)
         if not isinstance(model, Samples):
             images = model.reconstruct(some.images)

@@ -14,6 +14,7 @@ from langevin.config.recipe import Recipe, Train
 from langevin.data.manifest import Manifest
 from langevin.data.reader import Reader
 from langevin.errors import LangevinError
+from langevin.protocols import own_device
 from langevin.training import checkpoint as checkpoints
 from langevin.training import parallel
 from langevin.training.ema import EMA, PowerEMA
@@ -48,7 +49,7 @@ def work(config: dict[str, Any]) -> None:
 def begun(recipe: Recipe, manifest: Manifest) -> TrainState:
     """The recipe's training before its first step, on this process's device."""
     section = recipe.train
-    model = build(recipe, manifest).to(parallel.device())
+    model = build(recipe, manifest).to(own_device())
     powers = tuple(PowerEMA(model, std) for std in section.ema_stds)
     optimiser = adamw(model, section.weight_decay, section.betas)
     return TrainState(model, EMA(model, section.ema_decay), optimiser, powers=powers)

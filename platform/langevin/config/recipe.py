@@ -140,6 +140,8 @@ class Evaluate(Section):
     extractor: cnn, trained on the data set; the folder of another recipe's, such as out/RECIPE/extractor; or
     inception-v3-compat, by the file extractor_weights. dinov2, clip: folders of such models of transformers, for FD with
     DINOv2's features, and for the CLIP score of models that read.
+
+    workers: processes that draw and look, a CPU each and a GPU where the cluster has them; 0: threads of one.
     """
 
     extractor: str = "cnn"
@@ -149,6 +151,7 @@ class Evaluate(Section):
     images: Annotated[int, Field(ge=50)] = 1250
     curve_images: Annotated[int, Field(ge=50)] = 500
     beside: bool = False
+    workers: Annotated[int, Field(ge=0)] = 0
     batch: Count = 125
     seed: int = 1
 

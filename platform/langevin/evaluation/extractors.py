@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from langevin.errors import CheckpointError, ConfigError, DataError
 from langevin.evaluation.classifier import FEATURES, Classifier, train_classifier
 from langevin.evaluation.compatibility import fidelity, fidelity_part
-from langevin.evaluation.threads import in_threads
+from langevin.evaluation.crew import ALONE, Crew, Work
 
 INCEPTION = "inception-v3-compat"
 _BATCH = 256  # fixed: the features of a set are then the same to the bit, however the set was made
@@ -55,7 +55,7 @@ class Extractor(Protocol):
 @dataclass(frozen=True)
 class ConvExtractor:
     """A classifier trained on the data set's own train split. n: its training images; shape: (C, H, W) of an image;
-    threads: batches at a time.
+    crew: who looks at the batches.
     """
 
     network: Classifier
@@ -68,20 +68,20 @@ class ConvExtractor:
     dataset: str
     shape: tuple[int, int, int]
     dim: int = FEATURES
-    threads: int = 1
+    crew: Crew = ALONE
 
     def features(self, images: Tensor) -> Features:
         _check(images)
         if tuple(images.shape[1:]) != self.shape:
             raise DataError(f"{self.name} reads images of shape {self.shape}, not {tuple(images.shape[1:])}")
-        return _in_batches(self.network, images, self.threads)
+        return _in_batches(self.network, images, self.crew)
 
     def save(self, folder: str | Path) -> None:
         """Write extractor.safetensors and extractor.json into the folder, made where it is missing."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _WEIGHTS).write_bytes(_weights(self.network))
-        card = {key: getattr(self, key) for key in self.__dataclass_fields__ if key not in ("network", "threads")}
+        card = {key: getattr(self, key) for key in self.__dataclass_fields__ if key not in ("network", "crew")}
         (folder / _CARD).write_text(json.dumps(card, indent=2, sort_keys=True) + "\n")
 
 
@@ -95,12 +95,12 @@ class InceptionExtractor:
     dim: int = 2048
     classes: int = 1008
     accuracy: float | None = None
-    threads: int = 1
+    crew: Crew = ALONE
 
     def features(self, images: Tensor) -> Features:
         _check(images)
         colour = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-        return _in_batches(self.network, colour, self.threads)
+        return _in_batches(self.network, colour, self.crew)
 
 
 def train_extractor(
@@ -135,16 +135,16 @@ def train_extractor(
 
 
 def load_extractor(
-    name_or_folder: str | Path, weights_path: str | Path | None = None, threads: int = 1
+    name_or_folder: str | Path, weights_path: str | Path | None = None, crew: Crew = ALONE
 ) -> ConvExtractor | InceptionExtractor:
-    """A saved extractor by its folder, or ``inception-v3-compat`` by its name and the path of its weights. threads:
-    batches at a time, which changes no feature (threads.py).
+    """A saved extractor by its folder, or ``inception-v3-compat`` by its name and the path of its weights. crew: who
+    looks at batches of images, which changes no feature.
 
     Raises ConfigError where nothing lies there, CheckpointError where what lies there is damaged or unsafe.
     """
     if str(name_or_folder) == INCEPTION:
-        return replace(_load_inception(weights_path), threads=threads)
-    return replace(_load_conv(Path(name_or_folder)), threads=threads)
+        return replace(_load_inception(weights_path), crew=crew)
+    return replace(_load_conv(Path(name_or_folder)), crew=crew)
 
 
 def register(extractor: Extractor) -> None:
@@ -242,11 +242,19 @@ def _load_inception(weights_path: str | Path | None) -> InceptionExtractor:
     return InceptionExtractor(network, hashlib.sha256(Path(weights_path).read_bytes()).hexdigest())
 
 
-def _in_batches(network: nn.Module, images: Tensor, threads: int = 1) -> Features:
-    # in each thread: whether gradients are kept is a thread's own affair
-    found = in_threads(torch.no_grad()(network), images.cpu().split(_BATCH), threads)
-    features, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Features(features, logits)
+@dataclass(frozen=True)
+class _Looking(Work[Tensor, Features]):
+    """What a network that returns (features, logits) sees in a batch of images."""
+
+    @torch.no_grad()  # in each thread: whether gradients are kept is a thread's own affair
+    def __call__(self, item: Tensor) -> Features:
+        features, logits = self.model(item.to(self.device))
+        return Features(features.cpu(), logits.cpu())
+
+
+def _in_batches(network: nn.Module, images: Tensor, crew: Crew = ALONE) -> Features:
+    found = crew.map(_Looking(network), images.cpu().split(_BATCH))
+    return Features(torch.cat([one.features for one in found]), torch.cat([one.logits for one in found]))
 
 
 def _weights(network: nn.Module) -> bytes:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from langevin.errors import DataError, NumericsError
+from langevin.evaluation.crew import ALONE, Crew, Work
 from langevin.evaluation.intervals import Figure, around, mean
-from langevin.evaluation.threads import in_threads
 from langevin.protocols import Batch, Bound, Bounded
 from langevin.randomness import Keys
 
@@ -45,16 +45,16 @@ class Nll:
         }
 
 
-def nll(model: Bounded, batches: Iterable[Batch], seed: int, dims: int, threads: int = 1, draws: int = 1) -> Nll:
+def nll(model: Bounded, batches: Iterable[Batch], seed: int, dims: int, crew: Crew = ALONE, draws: int = 1) -> Nll:
     """The bound over all images of the batches, in bits/dim, each part with the interval of a mean over images.
 
-    dims: dimensions of an image, C x H x W; threads: batches at a time; draws: of the bound's noise for each image, of which the
+    dims: dimensions of an image, C x H x W; crew: who takes the batches; draws: of the bound's noise for each image, of which the
     mean is taken: two tell the estimate's own error, at twice the cost of one.
     The noise of an image is keyed by (seed, draw, its ordinal), so the batch size
     changes nothing. Raises DataError where there is no image, NumericsError where an image's bound is not finite.
     """
-    seeds = [seed * draws + draw for draw in range(draws)]
-    bounds = in_threads(lambda batch: [_bound(model, batch, own) for own in seeds], batches, threads)
+    seeds = tuple(seed * draws + draw for draw in range(draws))
+    bounds = crew.map(_Bounding(model, seeds), list(batches))
     if not bounds:
         raise DataError("there is no image to take the likelihood of", mend="give a split that is not empty")
     scale = 1 / (math.log(2) * dims)
@@ -67,7 +67,7 @@ def nll(model: Bounded, batches: Iterable[Batch], seed: int, dims: int, threads:
 def _drawn(bounds: list[list[Bound]], part: str) -> Tensor:
     """(draws, N) float64 nats, from the draws of every batch."""
     batches = [torch.stack([getattr(bound, part) for bound in draws]) for draws in bounds]
-    return torch.cat(batches, dim=1).double().cpu()
+    return torch.cat(batches, dim=1).double()
 
 
 def _of_these_images(totals: Tensor) -> Figure:
@@ -77,11 +77,22 @@ def _of_these_images(totals: Tensor) -> Figure:
     return around(float(totals.mean()), deviation, n, UNIT)
 
 
-@torch.no_grad()
-def _bound(model: Bounded, batch: Batch, seed: int) -> Bound:
-    bound = model.bound(batch, Keys(seed, batch.ordinals))
-    infinite = (~torch.isfinite(bound.total)).nonzero()[:, 0].tolist()
-    if infinite:
-        names = ", ".join(batch.keys[index] for index in infinite[:5])
-        raise NumericsError(f"the bound of {len(infinite)} images is not finite: {names}")
-    return bound
+@dataclass(frozen=True)
+class _Bounding(Work[Batch, list[Bound]]):
+    """The bounds of a batch, one a seed."""
+
+    seeds: tuple[int, ...]
+
+    @torch.no_grad()
+    def __call__(self, item: Batch) -> list[Bound]:
+        batch = item.to(self.device)
+        return [self._bound(batch, seed) for seed in self.seeds]
+
+    def _bound(self, batch: Batch, seed: int) -> Bound:
+        found = self.model.bound(batch, Keys(seed, batch.ordinals))
+        bound = Bound(found.prior.cpu(), found.diffusion.cpu(), found.reconstruction.cpu())
+        infinite = (~torch.isfinite(bound.total)).nonzero()[:, 0].tolist()
+        if infinite:
+            names = ", ".join(batch.keys[index] for index in infinite[:5])
+            raise NumericsError(f"the bound of {len(infinite)} images is not finite: {names}")
+        return bound

@@ -7,7 +7,7 @@ too; nothing is ever fetched. The library is imported when one is loaded, and no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch.nn.functional import cosine_similarity, interpolate
 from langevin.data.files import sha256
 from langevin.errors import CheckpointError, ConfigError, DataError
 from langevin.evaluation.compatibility import declare_missing_operators
+from langevin.evaluation.crew import ALONE, Crew, Work
 from langevin.evaluation.extractors import Features
 
 SIDE = 224  # pixels that DINOv2 is given, as in Stein et al. 2023; CLIP has its own number
@@ -39,13 +40,25 @@ class Dinov2:
     name: str = "dinov2"
     classes: int = 0
     accuracy: float | None = None
+    crew: Crew = ALONE
 
-    @torch.no_grad()
     def features(self, images: Tensor) -> Features:
         """Of images (N, C, H, W) uint8."""
-        found = [self.model(pixel_values=part).pooler_output
-                 for part in _batches(images, self.side, DINOV2_MEAN, DINOV2_DEVIATION)]  # fmt: skip
+        found = self.crew.map(_Looking(self.model, self.side), _batches(images))
         return Features(torch.cat(found), torch.zeros(len(images), 0))
+
+
+@dataclass(frozen=True)
+class _Looking(Work[Tensor, Tensor]):
+    """DINOv2's features of a batch."""
+
+    side: int
+
+    @torch.no_grad()
+    def __call__(self, item: Tensor) -> Tensor:
+        shown = _shown(item.to(self.device), self.side, DINOV2_MEAN, DINOV2_DEVIATION)
+        found: Tensor = self.model(pixel_values=shown).pooler_output
+        return found.cpu()
 
 
 @dataclass(frozen=True)
@@ -56,31 +69,44 @@ class Clip:
     tokenizer: Any
     sha256: str
     side: int
+    crew: Crew = ALONE
 
-    @torch.no_grad()
     def scores(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """100 max(cos, 0) of each image (N, C, H, W) uint8 and its text: (N,). Hessel et al. 2021, eq. 1, with the weight
         100 that is in use for generated images, not their 2.5.
         """
         if len(images) != len(texts):
             raise DataError(f"{len(images)} images with {len(texts)} texts have no score")
-        found = []
-        for number, pixels in enumerate(_batches(images, self.side, CLIP_MEAN, CLIP_DEVIATION)):
-            asked = list(texts[number * BATCH : number * BATCH + len(pixels)])
-            length = self.model.config.text_config.max_position_embeddings
-            given = self.tokenizer(asked, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-            both = self.model(input_ids=given["input_ids"], attention_mask=given["attention_mask"], pixel_values=pixels)
-            found.append(100 * cosine_similarity(both.image_embeds, both.text_embeds).clamp_min(0))
-        return torch.cat(found)
+        length = self.model.config.text_config.max_position_embeddings
+        told = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        parts = zip(_batches(images), told["input_ids"].split(BATCH), told["attention_mask"].split(BATCH), strict=True)
+        return torch.cat(self.crew.map(_Scoring(self.model, self.side), list(parts)))
 
 
-def load_dinov2(folder: Path) -> Dinov2:
+@dataclass(frozen=True)
+class _Scoring(Work[tuple[Tensor, Tensor, Tensor], Tensor]):
+    """CLIP's score of a batch: images, the numbers of their texts' tokens, and which of these count."""
+
+    side: int
+
+    @torch.no_grad()
+    def __call__(self, item: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        images, tokens, mask = (part.to(self.device) for part in item)
+        shown = _shown(images, self.side, CLIP_MEAN, CLIP_DEVIATION)
+        both = self.model(input_ids=tokens, attention_mask=mask, pixel_values=shown)
+        found: Tensor = 100 * cosine_similarity(both.image_embeds, both.text_embeds).clamp_min(0)
+        return found.cpu()
+
+
+def load_dinov2(folder: Path, crew: Crew = ALONE) -> Dinov2:
     """ConfigError where nothing lies there or transformers is missing, CheckpointError where it is no DINOv2."""
     known_by, model = weights_sha256(folder, "dinov2"), _load(folder, "Dinov2Model", "dinov2")
-    return Dinov2(model, known_by, model.config.hidden_size, min(SIDE, model.config.image_size))
+    return Dinov2(model, known_by, model.config.hidden_size, min(SIDE, model.config.image_size), crew=crew)
 
 
-def load_clip(folder: Path) -> Clip:
+def load_clip(folder: Path, crew: Crew = ALONE) -> Clip:
     """ConfigError where nothing lies there or transformers is missing, CheckpointError where it is no CLIP."""
     known_by, model = weights_sha256(folder, "clip"), _load(folder, "CLIPModel", "clip")
     import transformers
@@ -89,7 +115,7 @@ def load_clip(folder: Path) -> Clip:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"holds no tokeniser that can be read: {_line(error)}", file=folder) from error
-    return Clip(model, tokenizer, known_by, model.config.vision_config.image_size)
+    return Clip(model, tokenizer, known_by, model.config.vision_config.image_size, crew)
 
 
 def weights_sha256(folder: Path, name: str) -> str:
@@ -119,15 +145,18 @@ def _load(folder: Path, kind: str, name: str) -> Any:
     return model.float().eval().requires_grad_(False)
 
 
-def _batches(images: Tensor, side: int, mean: Sequence[float], deviation: Sequence[float]) -> Iterator[Tensor]:
-    """(b, 3, side, side) normalised, resized by antialiased cubics; grey images in three channels."""
+def _batches(images: Tensor) -> tuple[Tensor, ...]:
     if images.dtype != torch.uint8 or images.ndim != 4 or len(images) == 0:
         raise DataError(f"an extractor reads (N, C, H, W) uint8 images, not {tuple(images.shape)} {images.dtype}")
-    centre, width = (torch.tensor(values)[:, None, None] for values in (mean, deviation))
+    return images.split(BATCH)
+
+
+def _shown(images: Tensor, side: int, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
+    """(b, 3, side, side) normalised, resized by antialiased cubics; grey images in three channels."""
+    centre, width = (torch.tensor(values, device=images.device)[:, None, None] for values in (mean, deviation))
     colour = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-    for part in colour.split(BATCH):
-        shown = interpolate(part.float(), size=(side, side), mode="bicubic", antialias=True, align_corners=False)
-        yield (shown.clamp(0, 255) / 255 - centre) / width
+    shown = interpolate(colour.float(), size=(side, side), mode="bicubic", antialias=True, align_corners=False)
+    return (shown.clamp(0, 255) / 255 - centre) / width
 
 
 def _line(error: Exception) -> str:

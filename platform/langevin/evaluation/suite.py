@@ -13,6 +13,7 @@ from torch import Tensor
 
 from langevin.errors import ConfigError, DataError, NumericsError
 from langevin.evaluation.audit import AUDITED, Aspect, audit, looks
+from langevin.evaluation.crew import ALONE, Crew, Work
 from langevin.evaluation.extractors import Extractor
 from langevin.evaluation.frechet import extrapolated, fid_figure, fid_figures
 from langevin.evaluation.inception import inception_figure
@@ -23,7 +24,6 @@ from langevin.evaluation.memorisation import authenticity
 from langevin.evaluation.neighbours import neighbour_figures
 from langevin.evaluation.sets import FeatureSet
 from langevin.evaluation.specification import MetricSpec, plain
-from langevin.evaluation.threads import in_threads
 from langevin.protocols import Cond, Samples, on_device, rows
 from langevin.randomness import Keys, Noise
 
@@ -66,6 +66,26 @@ class Evaluation:
         return evaluation
 
 
+@dataclass(frozen=True)
+class Drawing(Work[range, Tensor]):
+    """Samples of a seed, by their ordinals, as they are kept. cond: of all of them."""
+
+    cond: Cond
+    seed: int
+    kept: Callable[[Tensor], Tensor]
+
+    @torch.no_grad()
+    def __call__(self, item: range) -> Tensor:
+        keys = Keys.range(self.seed, item.start, item.stop).to(self.device)
+        images = self.model.sample(keys, on_device(rows(self.cond, item.start, item.stop), self.device)).cpu()
+        broken = (~images.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0] + item.start
+        if len(broken):
+            raise NumericsError(
+                f"{len(broken)} samples of seed {self.seed} are not finite, the first of them {broken[0]}"
+            )
+        return self.kept(images)
+
+
 def draw(
     model: Samples,
     cond: Cond,
@@ -73,37 +93,28 @@ def draw(
     seed: int,
     batch: int,
     progress: Callable[[int], None] | None = None,
-    device: torch.device | str = "cpu",
-    threads: int = 1,
+    crew: Crew = ALONE,
     first: int = 0,
+    kept: Callable[[Tensor], Tensor] = torch.Tensor.contiguous,
 ) -> Tensor:
     """``count`` samples: (N, C, H, W) float32 in [-1, 1] on the CPU; sample i depends on seed, i and condition i alone.
 
     cond: of all of them, such as (N,) int64 labels; batch: samples at a time, another one moves a sample by rounding
-    only; threads: batches at a time; first: the sample to begin with, of which ``count`` is the one after the last;
-    progress: called with the number done so far. Raises NumericsError that names a
-    sample that is not finite.
+    only; crew: who draws; first: the sample to begin with, of which ``count`` is the one after the last; kept: what is
+    made of the samples of a batch, by who draws it; progress: called with the number done so far. Raises NumericsError
+    that names a sample that is not finite.
     """
     if batch < 1:
         raise ConfigError("is not a number of samples at a time", field="batch", value=batch, mend="give at least 1")
     if count <= first:
         raise ConfigError("there is nothing to draw", field="count", value=count, mend="draw at least one sample")
-    finished: list[int] = []  # appended to by the threads; list.append is atomic
+    parts = [range(start, min(start + batch, count)) for start in range(first, count, batch)]
 
-    @torch.no_grad()
-    def part(start: int) -> Tensor:
-        stop = min(start + batch, count)
-        asked = on_device(rows(cond, start, stop), device)
-        images = model.sample(Keys.range(seed, start, stop).to(device), asked).cpu()
-        broken = (~images.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0] + start
-        if len(broken):
-            raise NumericsError(f"{len(broken)} samples of seed {seed} are not finite, the first of them {broken[0]}")
-        finished.append(stop - start)
+    def done(part: range) -> None:
         if progress:
-            progress(sum(finished))
-        return images
+            progress(part.stop - first)
 
-    return torch.cat(in_threads(part, range(first, count, batch), threads))
+    return torch.cat(crew.map(Drawing(model, cond, seed, kept), parts, done))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from langevin.cluster.training import Training
 from langevin.config.paths import within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
+from langevin.evaluation.crew import ALONE
 from langevin.evaluation.specification import MetricSpec
 from langevin.stages.evaluator import Evaluator, spec_of
 from langevin.stages.extractor import extractor_of
@@ -117,7 +118,7 @@ def measure(home: str, recipe: str, checkpoint: str, run: str) -> None:
     """Computes a checkpoint's point, in a process of its own with one thread. recipe: as JSON; run: the run's folder."""
     os.environ["LANGEVIN_HOME"] = home
     torch.set_num_threads(1)
-    evaluator = Evaluator(Recipe.model_validate_json(recipe), threads=1)
+    evaluator = Evaluator(Recipe.model_validate_json(recipe), ALONE)
     curve = Curve.of(evaluator.recipe, Path(run), evaluator.spec)
     with Stage("evaluate beside", curve.count) as stage:
         curve.fid(checkpoints.read(Path(checkpoint)), evaluator, stage)

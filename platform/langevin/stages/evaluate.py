@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from langevin.cluster.crew import crew
+from langevin.cluster.submit import is_job_server, submit
 from langevin.config.paths import home, run_folder, within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
@@ -31,16 +33,24 @@ SHEET = 100  # samples on the contact sheet
 ENDS = {"": "value", ".low": "low", ".high": "high"}
 
 
-def evaluate(recipe: Recipe) -> dict[str, Any]:
+def evaluate(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict[str, Any]:
     """Evaluates the trained checkpoint, FID at every kept one, and the champion on the same spec, where there is another.
 
-    Leaves out/RECIPE/evaluation.json, metrics.json and fid.csv; the figures land in the training's MLflow run.
+    Leaves out/RECIPE/evaluation.json, metrics.json and fid.csv; the figures land in the training's MLflow run. On the CPU
+    they are the same, to the bit, by any number of workers; 0: threads of this process.
     """
-    torch.set_num_threads(1)  # threads work on batches side by side
     outputs = Outputs.of(recipe)
     trained = read_json(outputs.training, "train")
+    if address is not None and is_job_server(address):
+        submit("evaluate", path, address, f"{recipe.name}-{trained['sha256'][:8]}", ("--workers", str(workers)))
+        return read_json(outputs.evaluation, "evaluate")
+    torch.set_num_threads(1)  # what is drawn side by side takes no thread from its neighbour
+    with crew(address, workers) as hands:
+        return _evaluate(recipe, trained, outputs, Evaluator(recipe, hands))
+
+
+def _evaluate(recipe: Recipe, trained: dict[str, Any], outputs: Outputs, evaluator: Evaluator) -> dict[str, Any]:
     run = run_folder(trained["run"])
-    evaluator = Evaluator(recipe)
     last = checkpoints.read(home() / trained["checkpoint"])
     earlier = [one for one in checkpoints.every(run / "checkpoints") if one.images < last.images]
     champion = _champion(recipe, trained["sha256"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from langevin.cluster.session import cpus
+from langevin.cluster.crew import own_threads
 from langevin.config.load import restore
 from langevin.config.paths import features_folder, within_home
 from langevin.config.recipe import Recipe
@@ -26,6 +27,7 @@ from langevin.data.records import texts_of
 from langevin.evaluation.attributes import caption_accuracy
 from langevin.evaluation.audit import Aspect
 from langevin.evaluation.cache import FeatureCache
+from langevin.evaluation.crew import Crew, Work
 from langevin.evaluation.extractors import Extractor
 from langevin.evaluation.frechet import fid, fid_figure
 from langevin.evaluation.intervals import Figure, mean
@@ -44,8 +46,17 @@ from langevin.evaluation.suite import (
     evaluate_fd,
     evaluate_samples,
 )
-from langevin.evaluation.threads import in_threads
-from langevin.protocols import Batch, Bounded, BoundsOtherwise, Cond, Reconstructs, Samples, condition_of, rows
+from langevin.protocols import (
+    Batch,
+    Bounded,
+    BoundsOtherwise,
+    Cond,
+    Reconstructs,
+    Samples,
+    condition_of,
+    on_device,
+    rows,
+)
 from langevin.randomness import Keys
 from langevin.stages.extractor import as_bytes, extractor_of, real_images
 from langevin.stages.progress import Stage
@@ -56,15 +67,37 @@ NLL_DRAWS = 2  # of the bound's noise: one more than its value needs, so that it
 QUANTISATION = "levels floor((x + 1) / 2 (L - 1) + 1/2) clipped, stored as bytes round(level 255 / (L - 1))"
 
 
+@dataclass(frozen=True)
+class Reconstruction(Work[Tensor, Tensor]):
+    """Images (b, C, H, W) as they come back from a model's latents."""
+
+    def __call__(self, item: Tensor) -> Tensor:
+        found: Tensor = self.model.reconstruct(item.to(self.device))
+        return found.cpu()
+
+
+@dataclass(frozen=True)
+class OtherBounds(Work[Batch, Mapping[str, Tensor]]):
+    """Further bounds of a batch, by name."""
+
+    seed: int
+
+    def __call__(self, item: Batch) -> Mapping[str, Tensor]:
+        batch = item.to(self.device)
+        return {
+            name: nats.cpu() for name, nats in self.model.other_bounds(batch, Keys(self.seed, batch.ordinals)).items()
+        }
+
+
 class Evaluator:
     """The data, the extractor and the judge of one recipe, ready for any number of checkpoints."""
 
-    def __init__(self, recipe: Recipe, threads: int | None = None) -> None:
-        """threads: batches at a time; one a CPU without."""
-        self.recipe, self.threads = recipe, threads or cpus()
+    def __init__(self, recipe: Recipe, crew: Crew | None = None) -> None:
+        """crew: who draws and looks; threads of this process without."""
+        self.recipe, self.crew = recipe, crew or own_threads()
         self.root = root = within_home(recipe.data.root)
         self.manifest = Manifest.load(root)
-        self.extractor: Extractor = extractor_of(recipe)
+        self.extractor: Extractor = extractor_of(recipe, self.crew)
         self.train = self._known("train", self.extractor)
         self.test = self._known("test", self.extractor)
         self.test_batch = read_split(root, "test")
@@ -89,12 +122,12 @@ class Evaluator:
     @cached_property
     def dinov2(self) -> Dinov2 | None:
         folder = _others(self.recipe).get("dinov2")
-        return load_dinov2(folder) if folder else None
+        return load_dinov2(folder, self.crew) if folder else None
 
     @cached_property
     def clip(self) -> Clip | None:
         folder = _others(self.recipe).get("clip")
-        return load_clip(folder) if folder else None
+        return load_clip(folder, self.crew) if folder else None
 
     def _known(self, split: str, extractor: Extractor) -> RealImages:
         """A split with its features, which are computed once for all evaluations of a data set by an extractor."""
@@ -163,23 +196,20 @@ class Evaluator:
 
     def _drawn(self, model: Samples, cond: Cond, count: int, stage: Stage, before: int, first: int = 0) -> Tensor:
         section = self.recipe.evaluate
-        drawn = draw(model, cond, count, section.seed, section.batch, lambda done: stage.at(before + done),
-                     threads=self.threads, first=first)  # fmt: skip
-        return as_bytes(drawn, self.manifest.levels)
+        return draw(model, cond, count, section.seed, section.batch, lambda done: stage.at(before + done), self.crew, first,
+                    kept=partial(as_bytes, levels=self.manifest.levels))  # fmt: skip
 
     def _again(self, model: Reconstructs, images: Tensor) -> Tensor:
         parts = images.split(self.recipe.evaluate.batch)
-        return as_bytes(torch.cat(in_threads(model.reconstruct, parts, self.threads)), self.manifest.levels)
+        return as_bytes(torch.cat(self.crew.map(Reconstruction(model), parts)), self.manifest.levels)
 
     def _likelihood(self, model: Bounded) -> dict[str, Figure]:
         """The bound on the test images, with its parts, and what other bounds the model has."""
         section, dims = self.recipe.evaluate, self.test_batch.images[0].numel()
         batches = [self.test_batch[at : at + section.batch] for at in range(0, len(self.test_batch), section.batch)]
-        figures = nll(model, batches, section.seed, dims, threads=self.threads, draws=NLL_DRAWS).figures()
+        figures = nll(model, batches, section.seed, dims, self.crew, NLL_DRAWS).figures()
         if isinstance(model, BoundsOtherwise):
-            others = in_threads(
-                lambda part: model.other_bounds(part, Keys(section.seed, part.ordinals)), batches, self.threads
-            )
+            others = self.crew.map(OtherBounds(model, section.seed), batches)
             for name in others[0]:
                 nats = torch.cat([found[name] for found in others])
                 figures[f"nll_{name}"] = mean(nats / (math.log(2) * dims), UNIT)
@@ -260,8 +290,9 @@ def network_calls(model: Any, like: Batch) -> int | None:
 
     hooks = [network.register_forward_hook(count) for network in networks]
     drawing: Samples = model  # type: ignore[assignment]
+    device = next(networks[0].parameters()).device
     try:
-        drawing.sample(Keys.range(0, 0, 1), condition_of(model, like))
+        drawing.sample(Keys.range(0, 0, 1).to(device), on_device(condition_of(model, like), device))
     finally:
         for hook in hooks:
             hook.remove()

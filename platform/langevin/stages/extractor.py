@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from langevin.cluster.session import cpus
 from langevin.config.paths import within_home
 from langevin.config.recipe import Recipe
 from langevin.data.manifest import Manifest
 from langevin.data.quantisation import quantise, to_bytes
 from langevin.data.reader import read_split
+from langevin.evaluation.crew import ALONE, Crew
 from langevin.evaluation.extractors import Extractor, load_extractor, train_extractor
 from langevin.evaluation.suite import RealImages
 from langevin.stages.outputs import Outputs
@@ -50,14 +50,14 @@ def ensure_extractor(recipe: Recipe) -> None:
         make_extractor(recipe)
 
 
-def extractor_of(recipe: Recipe) -> Extractor:
-    """The recipe's extractor, ready to use."""
+def extractor_of(recipe: Recipe, crew: Crew = ALONE) -> Extractor:
+    """The recipe's extractor, ready to use. crew: who looks at images by it."""
     section = recipe.evaluate
     if section.extractor == "cnn":
-        return load_extractor(Outputs.of(recipe).extractor, threads=cpus())
+        return load_extractor(Outputs.of(recipe).extractor, crew=crew)
     weights = within_home(section.extractor_weights) if section.extractor_weights else None
     trained = "/" in section.extractor  # another recipe's folder, such as out/RECIPE/extractor
-    return load_extractor(within_home(section.extractor) if trained else section.extractor, weights, cpus())
+    return load_extractor(within_home(section.extractor) if trained else section.extractor, weights, crew)
 
 
 def real_images(root: Path, split: str, manifest: Manifest) -> RealImages:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from langevin.cluster.crew import crew
 from langevin.config.checks import check_sampling
 from langevin.config.paths import home
 from langevin.config.recipe import Recipe
@@ -21,6 +22,7 @@ from langevin.stages.evaluator import Evaluator, network_calls
 from langevin.stages.outputs import Outputs, read_json, write_json, write_text
 from langevin.stages.progress import Stage
 from langevin.training import checkpoint as checkpoints
+from langevin.training.checkpoint import Checkpoint
 
 SHOWN = ("fid", "precision", "recall", "recognised", "caption_both", "heldout_shape", "heldout_colour", "heldout_both")
 
@@ -35,12 +37,21 @@ def sweep(recipe: Recipe, path: Path, field: str, values: list[str], images: int
     settings = [_setting(recipe, path, field, value) for value in values]
     if images is not None:
         recipe = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"images": images})})
-    torch.set_num_threads(1)  # threads work on batches side by side
-    outputs = Outputs.of(recipe)
-    trained = read_json(outputs.training, "train")
-    checkpoint, evaluator = checkpoints.read(home() / trained["checkpoint"]), Evaluator(recipe)
-    place = outputs.sweep(field)
-    known = {row["spec"]: row for row in _rows(place) if row["sha256"] == trained["sha256"]}
+    torch.set_num_threads(1)  # what is drawn side by side takes no thread from its neighbour
+    trained = read_json(Outputs.of(recipe).training, "train")
+    checkpoint = checkpoints.read(home() / trained["checkpoint"])
+    with crew(None, recipe.evaluate.workers) as hands:
+        rows = _swept(recipe, path, field, settings, checkpoint, Evaluator(recipe, hands))
+    write_text(Outputs.of(recipe).sweep(field).with_suffix(".csv"), _csv(field, rows))
+    return {"recipe": recipe.name, "field": field, "rows": [_plain(row) for row in rows]}
+
+
+def _swept(
+    recipe: Recipe, path: Path, field: str, settings: list[tuple[Any, Sample]], checkpoint: Checkpoint, evaluator: Evaluator
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The rows of the settings, each kept on disk as soon as it is there."""
+    place = Outputs.of(recipe).sweep(field)
+    known = {row["spec"]: row for row in _rows(place) if row["sha256"] == checkpoint.sha256}
     found = []
     with Stage("sweep", recipe.evaluate.images * len(settings)) as stage:
         for done, (value, sample) in enumerate(settings):
@@ -51,12 +62,11 @@ def sweep(recipe: Recipe, path: Path, field: str, values: list[str], images: int
                     raise ConfigError("draws no samples", file=path, field="model.method", value=recipe.model.method,
                                       mend="sweep a model of images or of latents")  # fmt: skip
                 measured = _measured(one, model, stage, done * recipe.evaluate.images)
-                known[one.spec.hash] = {"value": value, "spec": one.spec.hash, "sha256": trained["sha256"],
+                known[one.spec.hash] = {"value": value, "spec": one.spec.hash, "sha256": checkpoint.sha256,
                                         "evaluation": measured.to_json()}  # fmt: skip
                 write_json(place, {"field": field, "rows": list(known.values())})
             found.append(known[one.spec.hash])
-    write_text(place.with_suffix(".csv"), _csv(field, found))
-    return {"recipe": recipe.name, "field": field, "rows": [_plain(row) for row in found]}
+    return found
 
 
 def markdown(swept: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from langevin.cluster.training import Training
 from langevin.cluster.warm_start import every
 from langevin.config.recipe import Recipe
 from langevin.errors import CheckpointError, NumericsError
+from langevin.evaluation.crew import ALONE
 from langevin.protocols import Samples
 from langevin.stages.evaluator import Evaluator, network_calls
 from langevin.stages.progress import Stage
@@ -97,4 +98,4 @@ def calls_of(model: Samples, evaluator: Evaluator) -> int:
 @functools.lru_cache(maxsize=1)
 def _evaluator(recipe: str) -> Evaluator:
     """One a process: trials follow one another in it."""
-    return Evaluator(Recipe.model_validate_json(recipe), threads=1)
+    return Evaluator(Recipe.model_validate_json(recipe), ALONE)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from langevin.cluster.crew import crew
 from langevin.cluster.proposals import Thinking
 from langevin.cluster.session import cpus
 from langevin.cluster.submit import is_job_server, submit
@@ -63,7 +64,7 @@ def tune(path: Path, address: str | None) -> dict[str, Any]:
         trained = Trained({}, {})
         conductor = _conductor(loaded, journal, trained)
         _train(loaded, conductor, trained, address)
-        swept = _sample(loaded, manifest, conductor, trained)
+        swept = _sample(loaded, manifest, conductor, trained, address)
         result = found(loaded, conductor, swept)
         _leave(loaded, result, parent, journal)
         _tell_children(loaded, result, trained)
@@ -192,14 +193,17 @@ def _train(loaded: Loaded, conductor: Conductor, trained: Trained, address: str 
         run_trials(conductor, tuning, trial_of, advance, address)
 
 
-def _sample(loaded: Loaded, manifest: Manifest, conductor: Conductor, trained: Trained) -> Swept:
+def _sample(loaded: Loaded, manifest: Manifest, conductor: Conductor, trained: Trained, address: str | None) -> Swept:
     """The sampling settings, on the trainings that came furthest."""
     objectives, trials = loaded.search.objectives, conductor.journal.trials
     candidates = _candidates(loaded, manifest, conductor, trained)
     if candidates and "fid" in objectives:
-        torch.set_num_threads(1)  # threads work on batches side by side
+        torch.set_num_threads(1)  # what is drawn side by side takes no thread from its neighbour
         folder = outputs(loaded) / "drawn"
-        swept = sweep(candidates, Evaluator(loaded.base), objectives, folder, lambda: conductor.budget.in_time)
+        with crew(address, loaded.base.evaluate.workers) as hands:
+            swept = sweep(
+                candidates, Evaluator(loaded.base, hands), objectives, folder, lambda: conductor.budget.in_time
+            )
         if swept.last:
             return swept
     # nothing that sampling moves, or no time for a single round: what the last rung says, of the recipe's own sampling

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from langevin.errors import NumericsError
-from langevin.protocols import Adapts, Batch, Losses
+from langevin.protocols import Adapts, Batch, Losses, own_device
 from langevin.randomness import Keys
 from langevin.training import parallel
 from langevin.training.meter import Meter
@@ -59,7 +59,7 @@ def fit(state: TrainState, batches: Iterator[Batch], plan: Plan, observer: Obser
     gradient is not finite changes nothing; NumericsError after PATIENCE of them in a row. A model that adapts is told
     the terms of the whole global batch after every step that counts, so that it stays the same on every process.
     """
-    device = parallel.device()
+    device = own_device()
     loss_of = parallel.distributed(state.model)
     adapts = state.model if isinstance(state.model, Adapts) else None
     parameters = [p for p in state.model.parameters() if p.requires_grad]

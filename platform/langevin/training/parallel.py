@@ -65,8 +65,3 @@ def gathered(terms: Mapping[str, Tensor], places: Tensor, count: int) -> dict[st
     for row, name in zip(whole, names, strict=True):
         row[places] = terms[name].detach().double()
     return {name: row.to(terms[name].dtype) for name, row in zip(names, summed(whole), strict=True)}
-
-
-def device() -> torch.device:
-    """The accelerator that this process was given, or the CPU."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
