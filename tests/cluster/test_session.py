@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from langevin.cluster.session import STARTS, cpus, enough, session
+from langevin.cluster.session import STARTS, cpus, enough, gpu_share, session
 from langevin.cluster.submit import is_job_server
 from langevin.errors import ConfigError, LangevinError
 
@@ -43,6 +43,20 @@ def test_a_session_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match="more workers"), session(None, cpus() + 1):
         pytest.fail("it was started")
     assert "RAY_AUTH_TOKEN" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "share"), [(2, 0, 0), (2, 8, 1), (8, 8, 1), (3, 2, 1 / 2), (9, 2, 1 / 5), (4, 1, 1 / 4)]
+)
+def test_every_worker_finds_room_on_a_gpu(
+    workers: int, gpus: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a cluster that is none: there is no GPU here."""
+    monkeypatch.setitem(
+        sys.modules, "ray", SimpleNamespace(cluster_resources=lambda: {"CPU": 16.0, "GPU": float(gpus)})
+    )
+    assert gpu_share(workers) == share
+    assert share == 0 or gpus * int(1 / share + 1e-9) >= workers
 
 
 @pytest.mark.parametrize("slow", [0, 1, STARTS])

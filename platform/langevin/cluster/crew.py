@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from langevin.cluster.session import cpus, session
+from langevin.cluster.session import cpus, gpu_share, session
 from langevin.errors import LangevinError
+from langevin.evaluation.compatibility import declare_missing_operators
 from langevin.evaluation.crew import Crew, Item, Result, Threads, Work
 from langevin.protocols import own_device
 
@@ -37,8 +38,7 @@ class Workers:
     def __init__(self, count: int) -> None:
         import ray
 
-        gpus = min(1.0, ray.cluster_resources().get("GPU", 0) / count)
-        kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=3, max_task_retries=3)(_Worker)
+        kind = ray.remote(num_cpus=1, num_gpus=gpu_share(count), max_restarts=3, max_task_retries=3)(_Worker)
         self._actors = [kind.remote() for _ in range(count)]
 
     def map(
@@ -67,6 +67,7 @@ class _Worker:
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
+        declare_missing_operators()  # a work's network may be torch-fidelity's, which imports torchvision
         self.told: Any = None
         self.work: Any = None
 

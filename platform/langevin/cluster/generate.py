@@ -9,19 +9,21 @@ from typing import Any
 
 import torch
 
-from langevin.cluster.session import session
+from langevin.cluster.session import gpu_share, session
 from langevin.config.load import restore
 from langevin.config.recipe import Sample
 from langevin.generation.ledger import done
 from langevin.generation.plan import Request, Unit, units
 from langevin.generation.writer import write_unit
+from langevin.protocols import own_device
 from langevin.training import checkpoint as checkpoints
 
 
 def generate(
     request: Request, source: str, folder: Path, address: str | None, workers: int, tell: Callable[[int], None]
 ) -> None:
-    """Writes every unit of the request that is not in ``folder`` yet. 0 workers: in this process; one CPU each.
+    """Writes every unit of the request that is not in ``folder`` yet. 0 workers: in this process; a CPU each, and a GPU
+    or a share of one where the cluster has any.
 
     source: the checkpoint's folder; tell: called with the images done so far. A dead worker's unit is done by another.
     """
@@ -42,7 +44,7 @@ def generate(
         import ray
         from ray.util import ActorPool
 
-        actor = ray.remote(num_cpus=1, max_restarts=3, max_task_retries=3)(Sampler)
+        actor = ray.remote(num_cpus=1, num_gpus=gpu_share(workers), max_restarts=3, max_task_retries=3)(Sampler)
         pool = ActorPool([actor.remote(source, request, str(folder)) for _ in range(workers)])
         for count in pool.map_unordered(lambda held, unit: held.write.remote(unit), waiting):
             images += count
@@ -56,9 +58,9 @@ class Sampler:
         torch.set_num_threads(1)
         self.request, self.folder = request, Path(folder)
         sample = Sample.model_validate_json(json.dumps(dict(request.sampling)))
-        self.model: Any = restore(checkpoints.read(Path(source)), sample)
+        self.model: Any = restore(checkpoints.read(Path(source)), sample).to(own_device())
 
     def write(self, unit: Unit) -> int:
         """Samples and writes one unit; how many images that was."""
-        write_unit(unit, self.request, self.model, self.folder)
+        write_unit(unit, self.request, self.model, self.folder, own_device())
         return unit.stop - unit.start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import sys
@@ -60,6 +61,16 @@ def session(address: str | None, workers: int) -> Iterator[None]:
         ) from None
     finally:
         ray.shutdown()
+
+
+def gpu_share(workers: int) -> float:
+    """What each of so many workers gets of the cluster's GPUs: one, or a part of one where they are fewer, or none of none."""
+    import ray
+
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    return (
+        1 / math.ceil(workers / gpus) if gpus else 0.0
+    )  # as many to each GPU: a share that does not fit waits for ever
 
 
 def _embedded(workers: int) -> None:

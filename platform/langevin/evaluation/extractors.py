@@ -21,7 +21,8 @@ from langevin.evaluation.compatibility import fidelity, fidelity_part
 from langevin.evaluation.crew import ALONE, Crew, Work
 
 INCEPTION = "inception-v3-compat"
-_BATCH = 256  # fixed: the features of a set are then the same to the bit, however the set was made
+# fixed: the features of a set are then the same to the bit, however the set was made
+_BATCH, _INCEPTION_BATCH = 256, 64  # of large images few: they are to share out well, and to fit
 _WEIGHTS, _CARD = "extractor.safetensors", "extractor.json"
 
 
@@ -100,7 +101,7 @@ class InceptionExtractor:
     def features(self, images: Tensor) -> Features:
         _check(images)
         colour = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-        return _in_batches(self.network, colour, self.crew)
+        return _in_batches(self.network, colour, self.crew, _INCEPTION_BATCH)
 
 
 def train_extractor(
@@ -252,8 +253,8 @@ class _Looking(Work[Tensor, Features]):
         return Features(features.cpu(), logits.cpu())
 
 
-def _in_batches(network: nn.Module, images: Tensor, crew: Crew = ALONE) -> Features:
-    found = crew.map(_Looking(network), images.cpu().split(_BATCH))
+def _in_batches(network: nn.Module, images: Tensor, crew: Crew = ALONE, size: int = _BATCH) -> Features:
+    found = crew.map(_Looking(network), images.cpu().split(size))
     return Features(torch.cat([one.features for one in found]), torch.cat([one.logits for one in found]))
 
 

@@ -24,14 +24,17 @@ from langevin.generation.plan import Request, Unit
 from langevin.protocols import Samples
 from langevin.randomness import Keys
 
+CPU = torch.device("cpu")
 
-def write_unit(unit: Unit, request: Request, model: Samples, folder: Path) -> UnitRecord:
+
+def write_unit(unit: Unit, request: Request, model: Samples, folder: Path, device: torch.device = CPU) -> UnitRecord:
     """Samples the unit's images and writes its shard, then its record, which is what makes it done.
 
     Members: KEY.png on the data's grey levels, KEY.cls (of a model that reads: KEY.txt, the prompt), KEY.json (ordinal, seed,
-    label and class or prompt, model). NumericsError names samples that are not finite.
+    label and class or prompt, model). NumericsError names samples that are not finite. device: where the model is.
     """
-    images = model.sample(Keys.range(request.seed, unit.start, unit.stop), request.asked.cond(unit.start, unit.stop))
+    keys = Keys.range(request.seed, unit.start, unit.stop).to(device)
+    images = model.sample(keys, request.asked.cond(unit.start, unit.stop).to(device)).cpu()
     broken = (~images.flatten(1).isfinite().all(1)).nonzero().flatten()
     if len(broken):
         raise NumericsError(f"samples {(broken + unit.start).tolist()} of {request.model} are not finite")
