@@ -23,7 +23,7 @@ def test_too_many_workers_are_named_with_what_there_is() -> None:
     with pytest.raises(ConfigError) as found:
         enough(5, 2, "the cluster at 127.0.0.1:6379")
     assert str(found.value) == (
-        "train.workers = 5: more workers than the 2 CPUs of the cluster at 127.0.0.1:6379; take --workers 2"
+        "workers = 5: more workers than the 2 CPUs of the cluster at 127.0.0.1:6379; take at most 2"
     )
     with pytest.raises(ConfigError, match="start a node with CPUs"):
         enough(1, 0, "the cluster")
@@ -46,7 +46,7 @@ def test_a_session_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("workers", "gpus", "share"), [(2, 0, 0), (2, 8, 1), (8, 8, 1), (3, 2, 1 / 2), (9, 2, 1 / 5), (4, 1, 1 / 4)]
+    ("workers", "gpus", "share"), [(2, 0, 0), (2, 8, 1), (8, 8, 1), (3, 2, 1 / 2), (9, 2, 1 / 5), (6, 1, 0.1666)]
 )
 def test_every_worker_finds_room_on_a_gpu(
     workers: int, gpus: int, share: float, monkeypatch: pytest.MonkeyPatch

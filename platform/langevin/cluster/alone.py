@@ -72,14 +72,16 @@ class ChildProcess:
 
 class RayTask:
     """In a task of the Ray that this process works with, which dies with this process. It asks for no CPU: the training
-    has them all, and a task that waited for one would wait for its end.
+    has them all, and a task that waited for one would wait for its end. It gets a GPU where one is free.
     """
 
     def __init__(self, call: Call, log: Path) -> None:
         import ray
 
+        gpus = min(1, int(ray.available_resources().get("GPU", 0)))
         # a worker that was made nice once must not become one of the training's
-        self.result = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_nicely).remote(call)
+        task: Any = ray.remote(num_cpus=0, num_gpus=gpus, max_calls=1, max_retries=0)(_nicely)
+        self.result = task.remote(call, gpus)
 
     def is_over(self) -> bool:
         import ray
@@ -107,8 +109,10 @@ class RayTask:
         ray.cancel(self.result, force=True)
 
 
-def _nicely(call: Call) -> None:
+def _nicely(call: Call, gpus: int = 0) -> None:
     os.nice(NICE)
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # those that there are may be the training's, and full
     call()
 
 

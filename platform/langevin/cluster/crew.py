@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from langevin.cluster.session import cpus, gpu_share, session
 from langevin.errors import LangevinError
 from langevin.evaluation.compatibility import declare_missing_operators
 from langevin.evaluation.crew import Crew, Item, Result, Threads, Work
-from langevin.protocols import own_device
+
+START_S = 120.0  # that workers are waited for
 
 
 def own_threads() -> Threads:
@@ -35,11 +37,24 @@ class Workers:
     done again.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, patience_s: float = START_S) -> None:
+        """LangevinError where none has started after ``patience_s``; those that have are enough, for the same figures."""
         import ray
 
-        kind = ray.remote(num_cpus=1, num_gpus=gpu_share(count), max_restarts=3, max_task_retries=3)(_Worker)
-        self._actors = [kind.remote() for _ in range(count)]
+        kind = ray.remote(
+            num_cpus=1, num_gpus=gpu_share(count), max_restarts=3, max_task_retries=3, scheduling_strategy="DEFAULT"
+        )(_Worker)
+        actors: list[Any] = [kind.remote() for _ in range(count)]
+        started = {actor.is_there.remote(): actor for actor in actors}
+        there, missing = ray.wait(list(started), num_returns=count, timeout=patience_s)
+        for late in missing:
+            ray.kill(started[late])
+        if not there:
+            free = {name: round(there) for name, there in ray.available_resources().items() if name in ("CPU", "GPU")}
+            raise LangevinError(f"none of {count} workers started in {patience_s:.0f} s: the cluster has {free} free")
+        with _named():
+            ray.get(there)
+        self._actors = [started[one] for one in there]
 
     def map(
         self, work: Work[Item, Result], items: Sequence[Item], done: Callable[[Item], None] = lambda _: None
@@ -48,17 +63,40 @@ class Workers:
         import ray
         from ray.util import ActorPool
 
-        told, found = [ray.put(work.to(torch.device("cpu")))], list[Result]()
-        pool = ActorPool(self._actors)
-        results = pool.map(lambda actor, item: actor.do.remote(told, item), list(items))
-        try:
-            for item, result in zip(items, results, strict=True):
-                found.append(result)
-                done(item)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause if isinstance(error.cause, LangevinError) else error from None
-        except ray.exceptions.ActorDiedError as error:
-            raise LangevinError("a worker of the evaluation died four times; its memory may not be enough") from error
+        told, found = _Told(ray.put(work.to(torch.device("cpu")))), dict[int, Result]()
+        with _named():
+            pool: Any = ActorPool(self._actors)
+            parts = list(enumerate(items))
+            for number, result in pool.map_unordered(lambda actor, part: actor.do.remote(told, *part), parts):
+                found[number] = result
+                done(items[number])
+        return [found[number] for number in range(len(items))]
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """What went wrong in a worker, as it was said there or in a line."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, LangevinError) else error from None
+    except ray.exceptions.RayError as error:
+        first = str(error).strip().partition("\n")[0]
+        raise LangevinError(f"a worker of the evaluation died and could not be replaced: {first}") from error
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A work by its place in the object store: Ray would fetch one that it is given itself anew for every part."""
+
+    place: Any
+
+    def work(self) -> Work[Any, Any]:
+        import ray
+
+        found: Work[Any, Any] = ray.get(self.place)
         return found
 
 
@@ -68,13 +106,13 @@ class _Worker:
     def __init__(self) -> None:
         torch.set_num_threads(1)
         declare_missing_operators()  # a work's network may be torch-fidelity's, which imports torchvision
-        self.told: Any = None
-        self.work: Any = None
+        self.told: _Told | None = None
+        self.work: Work[Any, Any] | None = None
 
-    def do(self, told: list[Any], item: Any) -> Any:
-        """told: the work, in the object store; in a list, for Ray fetches what it is given itself anew each time."""
-        import ray
+    def is_there(self) -> None: ...
 
-        if told != self.told:
-            self.work, self.told = ray.get(told[0]).to(own_device()), told
-        return self.work(item)
+    def do(self, told: _Told, number: int, item: Any) -> tuple[int, Any]:
+        if self.work is None or told != self.told:
+            self.work = None  # the one before gives way: both may not fit on a GPU
+            self.work, self.told = told.work().here(), told
+        return number, self.work(item)

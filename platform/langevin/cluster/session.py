@@ -14,7 +14,7 @@ from pathlib import Path
 from langevin.errors import ConfigError, LangevinError
 
 STARTS = 3  # Ray waits 30 s for its own processes, which a busy machine may not grant them
-OBJECT_STORE_BYTES = 80 * 2**20  # weights and images go through files: the store only carries small values
+OBJECT_STORE_BYTES = 80 * 2**20  # of memory: checkpoints and shards go through files, and what is larger goes to disk
 
 
 def cpus() -> int:
@@ -68,9 +68,8 @@ def gpu_share(workers: int) -> float:
     import ray
 
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    return (
-        1 / math.ceil(workers / gpus) if gpus else 0.0
-    )  # as many to each GPU: a share that does not fit waits for ever
+    # as many to each GPU, in the steps that Ray counts by: a share that does not fit waits for ever
+    return math.floor(10_000 / math.ceil(workers / gpus)) / 10_000 if gpus else 0.0
 
 
 def _embedded(workers: int) -> None:
@@ -94,14 +93,14 @@ def _embedded(workers: int) -> None:
     raise LangevinError(f"Ray did not start, {STARTS} times: the machine is too busy; run it again")
 
 
-def enough(workers: int, there: int, where: str, recipe: Path | None = None) -> None:
+def enough(workers: int, there: int, where: str, recipe: Path | None = None, field: str = "workers") -> None:
     """ConfigError where there are fewer CPUs than workers, which would wait for ever."""
     if workers > there:
-        mend = f"take --workers {there}" if there else "start a node with CPUs"
+        mend = f"take at most {there}" if there else "start a node with CPUs"
         raise ConfigError(
             f"more workers than the {there} CPUs of {where}",
             file=recipe,
-            field="train.workers",
+            field=field,
             value=workers,
             mend=mend,
         )

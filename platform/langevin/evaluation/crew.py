@@ -28,19 +28,31 @@ class Work(ABC, Generic[Item, Result]):
     device: torch.device = field(default=torch.device("cpu"), kw_only=True)
 
     def to(self, device: torch.device) -> Self:
-        """The same work on a device. A model that is no module, whose place is its own affair, stays where it is."""
-        return replace(
-            self, device=device, model=self.model.to(device) if isinstance(self.model, nn.Module) else self.model
-        )
+        """The same work on a device, to which the very model moves. One that is no module, whose place is its own affair,
+        stays where it is.
+        """
+        moved = self.model.to(device) if isinstance(self.model, nn.Module) else self.model
+        return replace(self, device=device, model=moved)
+
+    def here(self) -> Self:
+        """On the accelerator that this process was given, or the CPU, in float32 on either."""
+        torch.backends.cudnn.allow_tf32 = False  # its default is to round convolutions to 10 bits
+        return self.to(own_device())
+
+    @torch.no_grad()  # in each thread: whether gradients are kept is a thread's own affair
+    def __call__(self, item: Item) -> Result:
+        return self.do(item)
 
     @abstractmethod
-    def __call__(self, item: Item) -> Result:
-        """Results are on the CPU."""
+    def do(self, item: Item) -> Result:
+        """The result, on the CPU."""
 
 
 class Crew(Protocol):
     def map(self, work: Work[Item, Result], items: Sequence[Item], done: Callable[[Item], None] = ...) -> list[Result]:
-        """The work on every item, in the items' order. done: called with each item that is finished, from one thread."""
+        """The work on every item, in the items' order. done: called with each item that is finished, in any order, from one
+        thread.
+        """
         ...
 
 
@@ -56,7 +68,7 @@ class Threads:
     def map(
         self, work: Work[Item, Result], items: Sequence[Item], done: Callable[[Item], None] = lambda _: None
     ) -> list[Result]:
-        placed, found = work.to(own_device()), list[Result]()
+        placed, found = work.here(), list[Result]()
         with ThreadPoolExecutor(self.count) as pool:
             results = map(placed, items) if self.count == 1 else pool.map(placed, items)
             for item, result in zip(items, results, strict=True):
@@ -65,4 +77,4 @@ class Threads:
         return found
 
 
-ALONE = Threads()
+ALONE = Threads()  # one part after the other

@@ -247,8 +247,7 @@ def _load_inception(weights_path: str | Path | None) -> InceptionExtractor:
 class _Looking(Work[Tensor, Features]):
     """What a network that returns (features, logits) sees in a batch of images."""
 
-    @torch.no_grad()  # in each thread: whether gradients are kept is a thread's own affair
-    def __call__(self, item: Tensor) -> Features:
+    def do(self, item: Tensor) -> Features:
         features, logits = self.model(item.to(self.device))
         return Features(features.cpu(), logits.cpu())
 

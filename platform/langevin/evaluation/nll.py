@@ -83,8 +83,7 @@ class _Bounding(Work[Batch, list[Bound]]):
 
     seeds: tuple[int, ...]
 
-    @torch.no_grad()
-    def __call__(self, item: Batch) -> list[Bound]:
+    def do(self, item: Batch) -> list[Bound]:
         batch = item.to(self.device)
         return [self._bound(batch, seed) for seed in self.seeds]
 

@@ -54,8 +54,7 @@ class _Looking(Work[Tensor, Tensor]):
 
     side: int
 
-    @torch.no_grad()
-    def __call__(self, item: Tensor) -> Tensor:
+    def do(self, item: Tensor) -> Tensor:
         shown = _shown(item.to(self.device), self.side, DINOV2_MEAN, DINOV2_DEVIATION)
         found: Tensor = self.model(pixel_values=shown).pooler_output
         return found.cpu()
@@ -91,8 +90,7 @@ class _Scoring(Work[tuple[Tensor, Tensor, Tensor], Tensor]):
 
     side: int
 
-    @torch.no_grad()
-    def __call__(self, item: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def do(self, item: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         images, tokens, mask = (part.to(self.device) for part in item)
         shown = _shown(images, self.side, CLIP_MEAN, CLIP_DEVIATION)
         both = self.model(input_ids=tokens, attention_mask=mask, pixel_values=shown)

@@ -67,15 +67,14 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Drawing(Work[range, Tensor]):
+class _Sampling(Work[range, Tensor]):
     """Samples of a seed, by their ordinals, as they are kept. cond: of all of them."""
 
     cond: Cond
     seed: int
     kept: Callable[[Tensor], Tensor]
 
-    @torch.no_grad()
-    def __call__(self, item: range) -> Tensor:
+    def do(self, item: range) -> Tensor:
         keys = Keys.range(self.seed, item.start, item.stop).to(self.device)
         images = self.model.sample(keys, on_device(rows(self.cond, item.start, item.stop), self.device)).cpu()
         broken = (~images.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0] + item.start
@@ -109,12 +108,14 @@ def draw(
     if count <= first:
         raise ConfigError("there is nothing to draw", field="count", value=count, mend="draw at least one sample")
     parts = [range(start, min(start + batch, count)) for start in range(first, count, batch)]
+    finished: list[int] = []
 
     def done(part: range) -> None:
+        finished.append(len(part))
         if progress:
-            progress(part.stop - first)
+            progress(sum(finished))
 
-    return torch.cat(crew.map(Drawing(model, cond, seed, kept), parts, done))
+    return torch.cat(crew.map(_Sampling(model, cond, seed, kept), parts, done))
 
 
 @dataclass(frozen=True)

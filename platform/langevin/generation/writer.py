@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from langevin.data.quantisation import quantise, to_bytes
 from langevin.data.shards import encode_png, write_shard
@@ -25,6 +26,7 @@ from langevin.protocols import Samples
 from langevin.randomness import Keys
 
 CPU = torch.device("cpu")
+AT_A_TIME = 64  # images: a GPU takes them as one batch, and units may be large
 
 
 def write_unit(unit: Unit, request: Request, model: Samples, folder: Path, device: torch.device = CPU) -> UnitRecord:
@@ -33,8 +35,8 @@ def write_unit(unit: Unit, request: Request, model: Samples, folder: Path, devic
     Members: KEY.png on the data's grey levels, KEY.cls (of a model that reads: KEY.txt, the prompt), KEY.json (ordinal, seed,
     label and class or prompt, model). NumericsError names samples that are not finite. device: where the model is.
     """
-    keys = Keys.range(request.seed, unit.start, unit.stop).to(device)
-    images = model.sample(keys, request.asked.cond(unit.start, unit.stop).to(device)).cpu()
+    starts = range(unit.start, unit.stop, AT_A_TIME)
+    images = torch.cat([_drawn(model, request, start, min(start + AT_A_TIME, unit.stop), device) for start in starts])
     broken = (~images.flatten(1).isfinite().all(1)).nonzero().flatten()
     if len(broken):
         raise NumericsError(f"samples {(broken + unit.start).tolist()} of {request.model} are not finite")
@@ -42,6 +44,11 @@ def write_unit(unit: Unit, request: Request, model: Samples, folder: Path, devic
     folder.mkdir(parents=True, exist_ok=True)
     shard = write_shard(folder / f"{unit.name}.tar", _members(unit, request, stored))
     return record(folder, unit, request, shard.info.size, shard.info.sha256, check(stored))
+
+
+def _drawn(model: Samples, request: Request, start: int, stop: int, device: torch.device) -> Tensor:
+    keys = Keys.range(request.seed, start, stop).to(device)
+    return model.sample(keys, request.asked.cond(start, stop).to(device)).cpu()
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,11 @@ def starts(registry: Registry, run: Path) -> list[dict[str, Any]]:
     """The states of other trainings that a training goes on from, as a population's do, the nearest first. run: its folder."""
     found = []
     while (start := run / START).is_dir():
-        state = checkpoints.read(start)
-        run = run.with_name(run_name(state.model["recipe"], state.model["training"]))
+        try:
+            state = checkpoints.read(start)
+            run = run.with_name(run_name(state.model["recipe"], state.model["training"]))
+        except (CheckpointError, KeyError):  # damaged: what came before is not known
+            break
         models = [one.uri for one in registry.tagged(CHECKPOINT_TAG, state.sha256)]
         found.append({"run": run.name, "images": state.images, "sha256": state.sha256, "models": models})
     return found

@@ -11,7 +11,7 @@ from torch import Tensor
 from langevin.cluster.crew import crew
 from langevin.cluster.submit import is_job_server, submit
 from langevin.config.paths import home, run_folder, within_home
-from langevin.config.recipe import Recipe
+from langevin.config.recipe import Recipe, digest
 from langevin.data.manifest import Manifest
 from langevin.data.version import version_of
 from langevin.errors import RegistryError
@@ -42,7 +42,8 @@ def evaluate(recipe: Recipe, path: Path, workers: int, address: str | None) -> d
     outputs = Outputs.of(recipe)
     trained = read_json(outputs.training, "train")
     if address is not None and is_job_server(address):
-        submit("evaluate", path, address, f"{recipe.name}-{trained['sha256'][:8]}", ("--workers", str(workers)))
+        asked = {"weights": trained["sha256"], "recipe": recipe.plain(), "home": str(home())}
+        submit("evaluate", path, address, f"{recipe.name}-{digest(asked)}", ("--workers", str(workers)))
         return read_json(outputs.evaluation, "evaluate")
     torch.set_num_threads(1)  # what is drawn side by side takes no thread from its neighbour
     with crew(address, workers) as hands:

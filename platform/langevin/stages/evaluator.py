@@ -27,7 +27,7 @@ from langevin.data.records import texts_of
 from langevin.evaluation.attributes import caption_accuracy
 from langevin.evaluation.audit import Aspect
 from langevin.evaluation.cache import FeatureCache
-from langevin.evaluation.crew import Crew, Work
+from langevin.evaluation.crew import ALONE, Crew, Work
 from langevin.evaluation.extractors import Extractor
 from langevin.evaluation.frechet import fid, fid_figure
 from langevin.evaluation.intervals import Figure, mean
@@ -68,25 +68,50 @@ QUANTISATION = "levels floor((x + 1) / 2 (L - 1) + 1/2) clipped, stored as bytes
 
 
 @dataclass(frozen=True)
-class Reconstruction(Work[Tensor, Tensor]):
+class _Reconstruction(Work[Tensor, Tensor]):
     """Images (b, C, H, W) as they come back from a model's latents."""
 
-    def __call__(self, item: Tensor) -> Tensor:
+    def do(self, item: Tensor) -> Tensor:
         found: Tensor = self.model.reconstruct(item.to(self.device))
         return found.cpu()
 
 
 @dataclass(frozen=True)
-class OtherBounds(Work[Batch, Mapping[str, Tensor]]):
+class _OtherBounds(Work[Batch, Mapping[str, Tensor]]):
     """Further bounds of a batch, by name."""
 
     seed: int
 
-    def __call__(self, item: Batch) -> Mapping[str, Tensor]:
+    def do(self, item: Batch) -> Mapping[str, Tensor]:
         batch = item.to(self.device)
         return {
             name: nats.cpu() for name, nats in self.model.other_bounds(batch, Keys(self.seed, batch.ordinals)).items()
         }
+
+
+@dataclass(frozen=True)
+class _Counting(Work[Batch, int | None]):
+    """See ``network_calls``."""
+
+    def do(self, item: Batch) -> int | None:
+        modules = self.model.modules() if isinstance(self.model, nn.Module) else ()
+        networks = [part for part in modules if isinstance(part, NETWORKS)]
+        if not networks:
+            return None
+        calls = 0
+
+        def count(*_: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        hooks = [network.register_forward_hook(count) for network in networks]
+        try:
+            asked = on_device(condition_of(self.model, item), self.device)
+            self.model.sample(Keys.range(0, 0, 1).to(self.device), asked)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return calls
 
 
 class Evaluator:
@@ -172,7 +197,7 @@ class Evaluator:
             figures |= self._reconstruction(model)
         if isinstance(model, Bounded):
             figures |= self._likelihood(model)
-        calls = network_calls(model, self.asked[:1]) if isinstance(model, Samples) else None
+        calls = network_calls(model, self.asked[:1], self.crew) if isinstance(model, Samples) else None
         return Evaluation(self.spec, figures, classes, time.perf_counter() - started, calls, audited)
 
     def captions(self, model: Samples, images: Tensor, stage: Stage) -> dict[str, Figure]:
@@ -201,7 +226,7 @@ class Evaluator:
 
     def _again(self, model: Reconstructs, images: Tensor) -> Tensor:
         parts = images.split(self.recipe.evaluate.batch)
-        return as_bytes(torch.cat(self.crew.map(Reconstruction(model), parts)), self.manifest.levels)
+        return as_bytes(torch.cat(self.crew.map(_Reconstruction(model), parts)), self.manifest.levels)
 
     def _likelihood(self, model: Bounded) -> dict[str, Figure]:
         """The bound on the test images, with its parts, and what other bounds the model has."""
@@ -209,7 +234,7 @@ class Evaluator:
         batches = [self.test_batch[at : at + section.batch] for at in range(0, len(self.test_batch), section.batch)]
         figures = nll(model, batches, section.seed, dims, self.crew, NLL_DRAWS).figures()
         if isinstance(model, BoundsOtherwise):
-            others = self.crew.map(OtherBounds(model, section.seed), batches)
+            others = self.crew.map(_OtherBounds(model, section.seed), batches)
             for name in others[0]:
                 nats = torch.cat([found[name] for found in others])
                 figures[f"nll_{name}"] = mean(nats / (math.log(2) * dims), UNIT)
@@ -273,29 +298,13 @@ def _others(recipe: Recipe) -> dict[str, Path]:
     return {name: within_home(folder) for name, folder in named.items() if folder}
 
 
-def network_calls(model: Any, like: Batch) -> int | None:
+def network_calls(model: Samples, like: Batch, crew: Crew = ALONE) -> int | None:
     """How often one sample goes through a network, a guiding one's calls included: counted while one like ``like``, a
     batch of one, is drawn.
 
     None for a model that is no module, whose networks are its own affair.
     """
-    networks = [part for part in model.modules() if isinstance(part, NETWORKS)] if isinstance(model, nn.Module) else []
-    if not networks:
-        return None
-    calls = 0
-
-    def count(*_: Any) -> None:
-        nonlocal calls
-        calls += 1
-
-    hooks = [network.register_forward_hook(count) for network in networks]
-    drawing: Samples = model  # type: ignore[assignment]
-    device = next(networks[0].parameters()).device
-    try:
-        drawing.sample(Keys.range(0, 0, 1).to(device), on_device(condition_of(model, like), device))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    (calls,) = crew.map(_Counting(model), [like])
     return calls
 
 

@@ -104,7 +104,7 @@ def _measured(evaluator: Evaluator, model: Any, stage: Stage, before: int) -> Ev
     figures = evaluate_samples(
         images, labels, evaluator.test, evaluator.train, evaluator.extractor, evaluator.judge, evaluator.recipe.evaluate.seed
     ) | evaluator.captions(model, images, stage)  # fmt: skip
-    return Evaluation(evaluator.spec, figures, network_calls=network_calls(model, evaluator.asked[:1]))
+    return Evaluation(evaluator.spec, figures, network_calls=network_calls(model, evaluator.asked[:1], evaluator.crew))
 
 
 def _rows(place: Path) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ def train(recipe: Recipe, path: Path, workers: int, address: str | None) -> dict
     if recipe.latents:
         codec_of(recipe)
     if address is None:
-        enough(workers, cpus(), "this machine", path)
+        enough(workers, cpus(), "this machine", path, "train.workers")
     training = Training.of(recipe, path.parent)
     check_access(training.tracking_uri)
     model = build(recipe, Manifest.load(within_home(recipe.data.root)))  # bad combinations are found here, too

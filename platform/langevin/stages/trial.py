@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from langevin.cluster.crew import crew
 from langevin.cluster.train import train
 from langevin.cluster.training import Training
 from langevin.cluster.warm_start import every
@@ -73,10 +74,17 @@ def at(training: Training, images: int) -> Checkpoint:
 
 
 def _measured(checkpoint: Checkpoint, trial: Trial) -> dict[str, float]:
-    evaluator = _evaluator(trial.measured_by)
+    if trial.workers == 0:
+        return _measured_by(_evaluator(trial.measured_by), checkpoint, trial.objectives)
+    with crew(None, trial.workers) as hands:  # the training's workers are gone, and have left their places
+        evaluator = Evaluator(Recipe.model_validate_json(trial.measured_by), hands)
+        return _measured_by(evaluator, checkpoint, trial.objectives)
+
+
+def _measured_by(evaluator: Evaluator, checkpoint: Checkpoint, objectives: tuple[str, ...]) -> dict[str, float]:
     model, section = evaluator.model(checkpoint), evaluator.recipe.evaluate
     figures: dict[str, float] = {}
-    for objective in trial.objectives:
+    for objective in objectives:
         match objective:
             case "fid":
                 count = min(section.curve_images, section.images)
@@ -92,7 +100,7 @@ def _measured(checkpoint: Checkpoint, trial: Trial) -> dict[str, float]:
 
 def calls_of(model: Samples, evaluator: Evaluator) -> int:
     """How often a sample goes through a network; 0 where that is not known."""
-    return network_calls(model, evaluator.asked[:1]) or 0
+    return network_calls(model, evaluator.asked[:1], evaluator.crew) or 0
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ import torch
 
 from langevin.cluster.crew import crew
 from langevin.cluster.proposals import Thinking
-from langevin.cluster.session import cpus
+from langevin.cluster.session import cpus, enough
 from langevin.cluster.submit import is_job_server, submit
 from langevin.cluster.training import Training
 from langevin.cluster.tune import Tuning, run_trials
@@ -59,6 +59,8 @@ def tune(path: Path, address: str | None) -> dict[str, Any]:
     if address is None and (asked := _cpus(loaded)) > cpus():
         raise ConfigError(f"trials at a time take {asked} CPUs, and this machine has {cpus()}", file=path, field="concurrent",
                           value=loaded.search.concurrent, mend="lower it, or set workers to 0")  # fmt: skip
+    if address is None:
+        enough(loaded.base.evaluate.workers, cpus(), "this machine", path, "evaluate.workers")
     known = digest(_decides(loaded, manifest))
     with Journal.opened(outputs(loaded) / f"journal-{known}.jsonl") as journal, _parent(loaded) as parent:
         trained = Trained({}, {})
@@ -107,7 +109,8 @@ def _decides(loaded: Loaded, manifest: Manifest) -> dict[str, Any]:
     for beside in ("name", "recipe", "budget", "concurrent", "workers", "sampling"):
         del search[beside]
     recipe = loaded.base.plain()
-    del recipe["evaluate"]["beside"]  # trials are measured at their rungs
+    for beside in ("beside", "workers"):  # trials are measured at their rungs, by whomever
+        del recipe["evaluate"][beside]
     extractor = extractor_of(loaded.base).sha256
     return {
         "search": search,
