@@ -14,7 +14,7 @@ from langevin.search.conductor import Conductor
 from langevin.search.journal import Journal
 from langevin.search.population import Copy, Exchange
 from langevin.search.space import Settings
-from langevin.stages.trial import at
+from langevin.stages.trial import at, life
 from langevin.training.checkpoint import Checkpoint
 
 
@@ -32,7 +32,7 @@ def branch(loaded: Loaded, source: Training, exchange: Exchange, rung: int, imag
     """The training that goes on from the source's state at the rung, which is after ``images`` images. The state is copied
     into its run: the source trains on and keeps few checkpoints.
     """
-    state = at(source, images)
+    state = at(life(source, images, loaded.search.name), images)
     made = _copy(exchange, rung, state, "")
     training = Training.of(loaded.recipe(settings_of(exchange.knobs, made)), loaded.path.parent)
     bring(training)

@@ -43,11 +43,11 @@ class Trial:
 def advance(trial: Trial, rung: int) -> dict[str, float]:
     """Trains on to the rung, which is a place on the way of the whole training, learning rate and all, and measures there.
 
-    images: seen; and each objective, infinite where the training or its samples were. What is trained that far already,
-    by this search or another or by `langevin train`, is only measured.
+    images: seen; and each objective, infinite where the training or its samples were. A state at the rung that is there
+    already, of this search or another or of `langevin train`, is only measured.
     """
     os.environ["LANGEVIN_HOME"] = trial.training.home
-    training = replace(trial.training, pause=trial.rungs[rung])
+    training = replace(life(trial.training, trial.rungs[rung], trial.search), pause=trial.rungs[rung])
     folder = Path(training.folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):  # after a kill of the driver, what it left may still be writing here for a moment
@@ -65,8 +65,20 @@ def advance(trial: Trial, rung: int) -> dict[str, float]:
     return {"images": reached.images, **figures}
 
 
+def life(training: Training, images: int, search: str) -> Training:
+    """The training whose state at these images counts: the one of this name, unless it went further and keeps that state no
+    more. Then it is the same from the beginning again, in a run of the search's own: a later state in its place would
+    beat the others by the images that it has seen.
+    """
+    reached = [one.images for one in every(training)]
+    is_kept = any(images <= there < images + training.recipe["train"]["batch"] for there in reached)
+    if is_kept or max(reached, default=0) < images:
+        return training
+    return replace(training, folder=f"{training.folder}-{search}")
+
+
 def at(training: Training, images: int) -> Checkpoint:
-    """The training's checkpoint at these images; the next one where it is gone, of a training that went further."""
+    """The training's checkpoint at these images, of its life at them (``life``)."""
     found = next((one for one in every(training) if one.images >= images), None)
     if found is None:
         raise CheckpointError(f"holds no checkpoint of {images} images", file=training.checkpoints, mend="search again")

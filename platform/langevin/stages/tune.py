@@ -37,7 +37,7 @@ from langevin.stages.found import found
 from langevin.stages.lineages import branch, recipe_of, settings_of, tags
 from langevin.stages.outputs import read_json, write_json, write_text
 from langevin.stages.progress import say
-from langevin.stages.trial import Trial, advance, at
+from langevin.stages.trial import Trial, advance, at, life
 from langevin.tracking.runs import Tracker
 from langevin.tracking.store import check_access, tracking_uri
 
@@ -221,8 +221,9 @@ def _candidates(loaded: Loaded, manifest: Manifest, conductor: Conductor, traine
     furthest = max((conductor.at(run) for run in finite), default=0)
     found = []
     for run in (run for run in finite if conductor.at(run) == furthest):
-        training, recipe = trained.trainings[run], trained.recipes[run]
-        checkpoint = at(training, conductor.rungs[furthest - 1])
+        recipe, rung = trained.recipes[run], conductor.rungs[furthest - 1]
+        training = life(trained.trainings[run], rung, loaded.search.name)
+        checkpoint = at(training, rung)
         says = description(recipe, manifest)
         unmoved = {str(name): trials[run].figures[-1][name] for name in loaded.search.objectives if name == "nll"}
         for settings, sample, std in loaded.samples(recipe):
