@@ -20,7 +20,7 @@ from langevin.errors import LangevinError, NumericsError
 from langevin.evaluation.crew import ALONE, Threads, Work
 
 from .servers import Store
-from .way import FEW, langevin, surroundings
+from .way import langevin, surroundings
 
 pytestmark = pytest.mark.cluster
 
@@ -102,7 +102,6 @@ def test_figures_are_those_of_one_process_to_the_bit(
 ) -> None:
     (tmp_path / "out").symlink_to(ready / "out")
     recipe = ready / "first.yaml"
-    assert FEW["train__images"]
     surroundings(monkeypatch, tmp_path, Store("", {}))
     assert langevin("train", recipe, "--workers", "0") == 0
 
